@@ -1,0 +1,30 @@
+// Python module torch_dalign._C: facts about the build and the CPU; no tensors here. Loading the module also loads
+// ops.cpp, which registers the torch ops. The DALIGN_* texts come from setup.py.
+#include <pybind11/pybind11.h>
+
+#include "dalign.h"
+
+namespace {
+
+#ifdef DALIGN_CUDA
+constexpr bool has_cuda = true;
+#else
+constexpr bool has_cuda = false;
+#endif
+
+// What this binary is made of. The instruction set in use is not among it: the CPU decides, see isa().
+pybind11::dict build_facts() {
+  using pybind11::literals::operator""_a;
+  const pybind11::str levels(DALIGN_ISA_LEVELS), archs(DALIGN_CUDA_ARCHS);
+  return pybind11::dict("version"_a = DALIGN_VERSION, "compiler"_a = __VERSION__, "torch"_a = DALIGN_TORCH_VERSION,
+                        "isa_levels"_a = pybind11::tuple(levels.attr("split")()), "cuda"_a = has_cuda,
+                        "cuda_archs"_a = pybind11::tuple(archs.attr("split")()));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, module) {
+  module.doc() = "Facts about the build and the CPU. Loading this module registers the torch ops dalign::*.";
+  module.def("isa", &dalign_isa, "Instruction set in use: 'generic', 'avx2' or 'avx512'.");
+  module.def("build_facts", &build_facts, "What this binary was made of, as a dict.");
+}
