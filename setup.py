@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, NoReturn
 
+import setuptools
 from setuptools import Command, Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -46,6 +47,12 @@ def isa_levels(flags: Flags, machine: str = platform.machine()) -> list[str]:
 
 
 # ---------------------------------------------------------------- what a build needs, or one line on how to get it
+
+
+def find_setuptools() -> None:
+    """A fresh environment of Python 3.10 or 3.11 has one that can neither read our pyproject.toml nor make wheels."""
+    if int(setuptools.__version__.split(".")[0]) < 77:
+        fail(f"setuptools {setuptools.__version__} is too old: pip install 'setuptools>=77' 'pybind11>=2.12'")
 
 
 def find_compiler(variable: str, language: str, candidates: list[str], package: str) -> list[str]:
@@ -316,6 +323,7 @@ class CudaCompile(Bare):
 
 
 if __name__ == "__main__":
+    find_setuptools()
     setup(
         ext_modules=[Extension("torch_dalign._C", sources=[], language="c++")],
         cmdclass={"build_ext": Build, "doctor": Doctor, "cuda_compile": CudaCompile},

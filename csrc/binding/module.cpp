@@ -12,16 +12,22 @@ constexpr bool has_cuda = true;
 constexpr bool has_cuda = false;
 #endif
 
+#ifdef __clang__
+constexpr const char *compiler = __VERSION__; // "Clang 14.0.6 ..."
+#else
+constexpr const char *compiler = "GCC " __VERSION__;
+#endif
+
 // What this binary is made of. The instruction set in use is not among it: the CPU decides, see isa().
 pybind11::dict build_facts() {
   using pybind11::literals::operator""_a;
   const pybind11::str levels(DALIGN_ISA_LEVELS), archs(DALIGN_CUDA_ARCHS);
-  return pybind11::dict("version"_a = DALIGN_VERSION, "compiler"_a = __VERSION__, "torch"_a = DALIGN_TORCH_VERSION,
+  return pybind11::dict("version"_a = DALIGN_VERSION, "compiler"_a = compiler, "torch"_a = DALIGN_TORCH_VERSION,
                         "isa_levels"_a = pybind11::tuple(levels.attr("split")()), "cuda"_a = has_cuda,
                         "cuda_archs"_a = pybind11::tuple(archs.attr("split")()));
 }
 
-}  // namespace
+} // namespace
 
 PYBIND11_MODULE(_C, module) {
   module.doc() = "Facts about the build and the CPU. Loading this module registers the torch ops dalign::*.";
