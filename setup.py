@@ -174,8 +174,8 @@ def werror(option: str) -> list[str]:
 
 def run_tool(command: list[str], task: str) -> None:
     """Run a compiler or linker; its messages first, then, when it fails, one line of ours."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    sys.stderr.write(done.stderr)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    sys.stderr.write(done.stdout)
     if done.returncode:
         fail(f"{task} failed, the messages of {command[0]} are above")
 
