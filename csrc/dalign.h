@@ -1,0 +1,140 @@
+/* dalign.h: the whole public C interface of torch-dalign.
+ *
+ * Plain pointers, plain structs, no globals that change. A function returns a status; it never prints and never aborts.
+ * Every kernel exists for float (_f32) and double (_f64). Batched functions take a range [begin, end) of problems, so the
+ * caller decides about threads; memory comes from the caller, and a sibling function tells how much.
+ * Arrays are row-major and contiguous. The instruction set is chosen once, at load time (see dalign_isa).
+ */
+#ifndef DALIGN_H
+#define DALIGN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+  DALIGN_OK = 0,
+  DALIGN_BAD_ARGUMENT = 1, /* a size below zero, a length or a label out of range, an unknown metric, gamma <= 0, ... */
+  DALIGN_RETRY = 2         /* dalign_softdtw_close only: open and work once more, the numbers need the wide path */
+} dalign_status;
+
+/* Cost of a pair of frames x_i, y_j (D numbers each). */
+typedef enum {
+  DALIGN_SQEUCLIDEAN = 0, /* sum_d (x_d - y_d)^2 */
+  DALIGN_EUCLIDEAN = 1,   /* sqrt(sum_d (x_d - y_d)^2), gradient 0 at distance 0 */
+  DALIGN_MANHATTAN = 2,   /* sum_d |x_d - y_d|, gradient sign(0) = 0 */
+  DALIGN_COSINE = 3,      /* 1 - <x, y> / (|x| |y|), 1 with gradient 0 when a frame is zero */
+  DALIGN_NLL = 4,         /* -x_y: x holds log-probabilities of D classes, y class indices (int64) */
+  DALIGN_BCE = 5          /* -sum_d y_d log x_d + (1 - y_d) log(1 - x_d), logarithms clamped at -100 */
+} dalign_metric;
+
+/* Instruction set in use: "generic", "avx2" or "avx512". The environment variable DALIGN_ISA asks for a lower one. */
+const char *dalign_isa(void);
+
+/* ---------------------------------------------------------------- cost: all pairs of frames
+ * x (batch, n, d); y (batch, m, d), for DALIGN_NLL int64 labels (batch, m) in [0, d). */
+typedef struct {
+  int64_t batch, n, m, d;
+  dalign_metric metric;
+  const void *x, *y;
+} dalign_cost_args;
+
+/* Bytes that one call (one thread) of the two functions below needs. */
+size_t dalign_cost_workspace_f32(const dalign_cost_args *args);
+size_t dalign_cost_workspace_f64(const dalign_cost_args *args);
+
+/* cost (batch, n, m): every cell written, problems [begin, end). */
+dalign_status dalign_cost_f32(const dalign_cost_args *args, float *cost, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_cost_f64(const dalign_cost_args *args, double *cost, int64_t begin, int64_t end, void *workspace);
+
+/* Adjoint: grad_x (batch, n, d), grad_y (batch, m, d) from grad_cost (batch, n, m). Either may be NULL; grad_y is NULL for
+ * DALIGN_NLL. */
+dalign_status dalign_cost_backward_f32(const dalign_cost_args *args, const float *grad_cost, float *grad_x, float *grad_y,
+                                       int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_cost_backward_f64(const dalign_cost_args *args, const double *grad_cost, double *grad_x,
+                                       double *grad_y, int64_t begin, int64_t end, void *workspace);
+
+/* ---------------------------------------------------------------- softdtw: three steps, softmin, corner to corner
+ *
+ *   R(0, 0) = C(0, 0)
+ *   R(i, j) = softmin_gamma( R(i-1, j) + w_down C(i, j),  R(i, j-1) + w_right C(i, j),  R(i-1, j-1) + w_diag C(i, j) )
+ *   value   = R(n-1, m-1),   softmin_gamma(a) = -gamma log sum_k exp(-a_k / gamma)
+ *   H       = d value / d C, which for unit weights is E, the expected alignment
+ *
+ * Cuturi and Blondel 2017; step weights: Zeitler, Krause and Mueller 2024. A cell of cost +inf is blocked; where no path
+ * is left the value is +inf and gradients are 0. A NaN (or -inf) cost makes value and gradients of its item NaN.
+ * Item b uses rows [0, x_lengths[b]) and columns [0, y_lengths[b]); the rest is never read, its gradient is 0. */
+typedef struct {
+  int64_t batch, n, m;
+  const int64_t *x_lengths, *y_lengths; /* (batch,) in [1, n], [1, m]; NULL: all full */
+  double gamma;                         /* > 0 */
+  double step_weights[3];               /* down (1,0), right (0,1), diagonal (1,1); +inf blocks a step */
+  double band;                          /* < 0: none; else |i (m-1) - j (n-1)| <= band max(n-1, m-1), item's lengths */
+
+  /* The costs: a lattice, or features and a metric (then nothing of size n m is stored). */
+  const void *cost; /* (batch, n, m), or NULL */
+  dalign_metric metric;
+  int64_t d;
+  const void *x, *y; /* as in dalign_cost_args */
+
+  /* Forward writes value (batch,) and, when state is not NULL, what backward needs: state_stride bytes an item, at least
+   * dalign_softdtw_state_*(args). Backward reads both; where only its own numbers turn out to need the wide path it
+   * rewrites the item's state. */
+  void *value;
+  void *state;
+  int64_t state_stride;
+
+  /* Backward. grad_value (batch,), NULL: ones. Each result may be NULL. */
+  const void *grad_value;
+  void *grad_cost;      /* (batch, n, m) = grad_value H; only with a cost lattice */
+  void *grad_x, *grad_y; /* (batch, n, d), (batch, m, d); only with features */
+  double *mean_cost;    /* (batch,) <H, C>, from which d value / d gamma = (value - <H, C>) / gamma */
+} dalign_softdtw_args;
+
+/* Bytes of state an item needs so that backward need not repeat the forward sweep. Depends on n, m and band alone. */
+size_t dalign_softdtw_state_f32(const dalign_softdtw_args *args);
+size_t dalign_softdtw_state_f64(const dalign_softdtw_args *args);
+
+/* Bytes of workspace: what one problem needs once (shared) and what each thread that works on it needs (worker).
+ * dalign_softdtw_forward and _backward below need shared + worker. */
+size_t dalign_softdtw_shared_f32(const dalign_softdtw_args *args);
+size_t dalign_softdtw_shared_f64(const dalign_softdtw_args *args);
+size_t dalign_softdtw_worker_f32(const dalign_softdtw_args *args);
+size_t dalign_softdtw_worker_f64(const dalign_softdtw_args *args);
+
+/* One thread, problems [begin, end). */
+dalign_status dalign_softdtw_forward_f32(const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_softdtw_forward_f64(const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_softdtw_backward_f32(const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_softdtw_backward_f64(const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace);
+
+/* Several threads on one problem, a pipeline over groups of rows: one thread opens, any number of threads call work with
+ * the same shared and a worker memory of their own (none waits for a thread that has not come), one thread closes.
+ * While close answers DALIGN_RETRY, do all three again with the same shared memory and retry = 1. Bits do not depend on
+ * the number of threads. */
+typedef enum { DALIGN_FORWARD = 0, DALIGN_BACKWARD = 1 } dalign_pass;
+dalign_status dalign_softdtw_open_f32(const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int retry,
+                                      void *shared);
+dalign_status dalign_softdtw_open_f64(const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int retry,
+                                      void *shared);
+void dalign_softdtw_work_f32(void *shared, void *worker);
+void dalign_softdtw_work_f64(void *shared, void *worker);
+dalign_status dalign_softdtw_close_f32(void *shared);
+dalign_status dalign_softdtw_close_f64(void *shared);
+
+/* Hessian product: product (batch, n, m) = sum_kl d^2 value / d C(i, j) d C(k, l) tangent(k, l), from a cost lattice.
+ * Cells of tangent that no path can reach are not looked at. */
+size_t dalign_softdtw_hvp_workspace_f32(const dalign_softdtw_args *args);
+size_t dalign_softdtw_hvp_workspace_f64(const dalign_softdtw_args *args);
+dalign_status dalign_softdtw_hvp_f32(const dalign_softdtw_args *args, const float *tangent, float *product, int64_t begin,
+                                     int64_t end, void *workspace);
+dalign_status dalign_softdtw_hvp_f64(const dalign_softdtw_args *args, const double *tangent, double *product,
+                                     int64_t begin, int64_t end, void *workspace);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

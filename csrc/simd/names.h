@@ -1,0 +1,12 @@
+/* Names of the copies: every kernel source is compiled once per ISA level, and inside it once per element type, so
+ * DALIGN_NAME(dalign_cost, f32) is dalign_cost_f32_avx2 in the AVX2 object. */
+#ifndef DALIGN_NAMES_H
+#define DALIGN_NAMES_H
+
+#define DALIGN_JOIN_(a, b, c) a##_##b##_##c
+#define DALIGN_JOIN(a, b, c) DALIGN_JOIN_(a, b, c)
+#define DALIGN_NAME(name, type) DALIGN_JOIN(name, type, DALIGN_ISA)
+
+#define DALIGN_INLINE static inline __attribute__((always_inline, unused))
+
+#endif

@@ -1,0 +1,74 @@
+/* AVX-512 (F, BW, DQ, VL): 16 floats or 8 doubles. */
+#include <immintrin.h>
+
+#undef VI
+#undef V_MASK
+#if DALIGN_F32
+#define LANES 16
+#define VI(op) _mm512_##op##_ps
+#define V_MASK __mmask16
+typedef __m512 vec;
+#else
+#define LANES 8
+#define VI(op) _mm512_##op##_pd
+#define V_MASK __mmask8
+typedef __m512d vec;
+#endif
+
+#ifndef DALIGN_VEC_AVX512
+#define DALIGN_VEC_AVX512
+#define v_load(p) VI(load)(p)
+#define v_loadu(p) VI(loadu)(p)
+#define v_store(p, v) VI(store)(p, v)
+#define v_storeu(p, v) VI(storeu)(p, v)
+#define v_set1(x) VI(set1)(x)
+#define v_zero() VI(setzero)()
+#define v_add(a, b) VI(add)(a, b)
+#define v_sub(a, b) VI(sub)(a, b)
+#define v_mul(a, b) VI(mul)(a, b)
+#define v_div(a, b) VI(div)(a, b)
+#define v_max(a, b) VI(max)(a, b)
+#define v_min(a, b) VI(min)(a, b)
+#define v_sqrt(a) VI(sqrt)(a)
+#define v_abs(a) VI(abs)(a)
+#define v_round(a) VI(roundscale)(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
+#define v_fma(a, b, c) VI(fmadd)(a, b, c)
+#define v_muladd(a, b, c) VI(fmadd)(a, b, c)
+#define v_ldexp(m, d) VI(scalef)(m, d)
+#define v_keep_below(v, a, b) VI(maskz_mov)(VI(CMP_MASK)(a, b, _CMP_LT_OQ), v)
+#define v_all_below(a, b) (VI(CMP_MASK)(a, b, _CMP_NLT_UQ) == 0)
+#define _mm512_CMP_MASK_ps(a, b, op) _mm512_cmp_ps_mask(a, b, op)
+#define _mm512_CMP_MASK_pd(a, b, op) _mm512_cmp_pd_mask(a, b, op)
+#define v_sign(a)                                                                                              \
+  VI(mask_mov)(VI(maskz_mov)(VI(CMP_MASK)(a, v_zero(), _CMP_GT_OQ), v_set1(1)),                               \
+               VI(CMP_MASK)(a, v_zero(), _CMP_LT_OQ), v_set1(-1))
+#endif
+
+#undef v_shift_up
+#undef v_shift_down
+#undef v_split
+#define v_shift_up FN(v_shift_up_)
+#define v_shift_down FN(v_shift_down_)
+#define v_split FN(v_split_)
+
+DALIGN_INLINE vec v_shift_up(vec v, vec in) {
+#if DALIGN_F32
+  return _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(v), _mm512_castps_si512(in), 15));
+#else
+  return _mm512_castsi512_pd(_mm512_alignr_epi64(_mm512_castpd_si512(v), _mm512_castpd_si512(in), 7));
+#endif
+}
+
+DALIGN_INLINE vec v_shift_down(vec v, vec in) {
+#if DALIGN_F32
+  return _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(in), _mm512_castps_si512(v), 1));
+#else
+  return _mm512_castsi512_pd(_mm512_alignr_epi64(_mm512_castpd_si512(in), _mm512_castpd_si512(v), 1));
+#endif
+}
+
+DALIGN_INLINE void v_split(vec v, vec *m, vec *e) {
+  const V_MASK positive = VI(CMP_MASK)(v, v_zero(), _CMP_NLE_UQ); /* true for NaN, so that NaN passes */
+  *m = VI(maskz_getmant)(positive, v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero);
+  *e = VI(mask_getexp)(v_set1(SCALED_NONE), positive, v);
+}

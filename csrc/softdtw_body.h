@@ -1,0 +1,683 @@
+/* Body of softdtw.c for one element type: tiles, groups, workers, and the public functions. */
+#include "cost_tile.h"
+#include "memory.h"
+#include "softdtw_plan.h"
+#include "softdtw_steps.h"
+
+/* A lane's exponent may lie that far below its tile's base; a cell may add that many powers of two to a path. */
+#undef EXPONENT_RANGE
+#undef CELL_RANGE
+#if DALIGN_F32
+#define EXPONENT_RANGE 4194304.
+#define CELL_RANGE 16384.
+#else
+#define EXPONENT_RANGE INFINITY
+#define CELL_RANGE INFINITY
+#endif
+
+/* ------------------------------------------------------------------------------------------------ costs of a tile */
+
+/* Steps of the strip's lanes r: cells outside [low, high] of the row get +inf, and with costs given the others theirs. */
+static void FN(row_costs_)(const problem *p, worker *w, int s, int r, int64_t row, int64_t step) {
+  REAL *tile = w->cost + s * TILE_PITCH * LANES + r;
+  const int64_t shift = step - s * LANES - r; /* column of lane r at the tile's first step */
+  int64_t low = p->low[row] - shift, high = p->high[row] - shift + 1;
+  low = low < w->begin[s] ? w->begin[s] : low > w->end[s] ? w->end[s] : low;
+  high = high < low ? low : high > w->end[s] ? w->end[s] : high;
+  for (int64_t t = w->begin[s]; t < low; t++) tile[t * LANES] = (REAL)INFINITY;
+  if (p->cost)
+    for (int64_t t = low; t < high; t++) tile[t * LANES] = load_given(p->cost, row * p->args.m + shift + t, p->given_f32);
+  for (int64_t t = high; t < w->end[s]; t++) tile[t * LANES] = (REAL)INFINITY;
+}
+
+/* Whether each lane of strip s (first row: row) stays inside its row's columns for all steps of the tile. */
+static int FN(strip_is_inside_)(const problem *p, const worker *w, int s, int64_t row, int64_t step) {
+  const int64_t from = step - s * LANES + w->begin[s], to = step - s * LANES + w->end[s] - 1, last = row + LANES - 1;
+  return p->low[last] <= from - (LANES - 1) && to <= p->high[row];
+}
+
+/* NaN and -inf stop the problem; finite costs beyond the cell's range make it wide. */
+static void FN(judge_costs_)(problem *p, const REAL *cost, int64_t numbers) {
+  for (int64_t i = 0; i < numbers; i++) {
+    if (cost[i] != cost[i] || cost[i] == -(REAL)INFINITY)
+      atomic_store_explicit(&p->found_nan, 1, memory_order_relaxed);
+    else if (cost[i] != (REAL)INFINITY && !(fabs((double)cost[i]) < p->cost_limit))
+      atomic_store_explicit(&p->found_wide, 1, memory_order_relaxed);
+  }
+}
+
+static void FN(check_costs_)(problem *p, const worker *w, int s) {
+  const REAL *cost = w->cost + (s * TILE_PITCH + w->begin[s]) * LANES;
+  const vec limit = v_set1(p->cost_limit);
+  const int64_t steps = w->end[s] - w->begin[s];
+  int fine = 1;
+  for (int64_t t = 0; t < steps; t++) fine &= v_all_below(v_abs(v_load(cost + t * LANES)), limit);
+  if (!fine) FN(judge_costs_)(p, cost, steps * LANES);
+}
+
+static void FN(fill_costs_)(problem *p, worker *w, int64_t g, int64_t step, int check) {
+  const int64_t row0 = g * GROUP_ROWS;
+  const int strips = p->group[g].strips;
+  if (!p->cost) FN(dalign_cost_tile)(&p->frames, g * TILE_STRIPS, strips, step, w->begin, w->end, w->cost);
+  for (int s = 0; s < strips; s++) {
+    if (w->begin[s] >= w->end[s]) continue;
+    if (p->cost || !FN(strip_is_inside_)(p, w, s, row0 + s * LANES, step))
+      for (int r = 0; r < LANES; r++) FN(row_costs_)(p, w, s, r, row0 + s * LANES + r, step);
+    if (check) FN(check_costs_)(p, w, s);
+  }
+}
+
+static int FN(clamp_to_tile_)(int64_t step) { return step < 0 ? 0 : step > TILE_STEPS ? TILE_STEPS : (int)step; }
+
+static int64_t FN(place_tile_)(const problem *p, worker *w, int64_t g, int k) {
+  const int64_t step = p->group[g].begin + (int64_t)k * TILE_STEPS;
+  for (int s = 0; s < p->group[g].strips; s++) {
+    int64_t begin, end;
+    FN(strip_steps_)(p, g, s, &begin, &end);
+    w->begin[s] = FN(clamp_to_tile_)(begin - step);
+    w->end[s] = FN(clamp_to_tile_)(end - step);
+  }
+  return step;
+}
+
+/* ------------------------------------------------------------------------------------------------ exponents and bases */
+
+/* Largest exponent of the nonzero numbers, or what was given. */
+static double FN(largest_exponent_)(const REAL *m, const REAL *e, double base, int numbers, double largest) {
+  for (int i = 0; i < numbers; i++) {
+    const double exponent = m[i] != 0 ? (double)e[i] + base : largest;
+    largest = exponent > largest ? exponent : largest;
+  }
+  return largest;
+}
+
+static double FN(largest_of_row_)(const row_view *row, int64_t from, int64_t to, double largest) {
+  for (int64_t j = from; j < to; j++) {
+    const double exponent = row->m[j - row->origin] != 0 ? row->e[j - row->origin] : largest;
+    largest = exponent > largest ? exponent : largest;
+  }
+  return largest;
+}
+
+static void FN(rebase_)(problem *p, const REAL *m, REAL *e, double change, int numbers) {
+  int low = 0;
+  for (int i = 0; i < numbers; i++) {
+    const double exponent = (double)e[i] + change;
+    low |= m[i] != 0 && !(exponent >= -EXPONENT_RANGE);
+    e[i] = m[i] != 0 ? (REAL)exponent : SCALED_NONE;
+  }
+  if (low) atomic_store_explicit(&p->found_wide, 1, memory_order_relaxed);
+}
+
+/* Columns of the row at the steps of a tile: in[t] = column first + t, with exponents relative to base; zero outside. */
+static void FN(load_row_)(problem *p, const row_view *row, int64_t first, double base, REAL *m, REAL *e) {
+  const int64_t from = row && row->low > first ? FN(minimum_)(row->low - first, TILE_STEPS) : 0;
+  int64_t to = row ? row->high + 1 - first : 0;
+  to = to < from ? from : to > TILE_STEPS ? TILE_STEPS : to;
+  int low = 0;
+  for (int64_t t = 0; t < from; t++) m[t] = 0, e[t] = SCALED_NONE;
+  for (int64_t t = from; t < to; t++) {
+    const int64_t at = first + t - row->origin;
+    const double exponent = row->e[at] - base;
+    m[t] = row->m[at];
+    low |= m[t] != 0 && !(exponent >= -EXPONENT_RANGE);
+    e[t] = m[t] != 0 ? (REAL)exponent : SCALED_NONE;
+  }
+  for (int64_t t = to; t < TILE_STEPS; t++) m[t] = 0, e[t] = SCALED_NONE;
+  if (low) atomic_store_explicit(&p->found_wide, 1, memory_order_relaxed);
+}
+
+/* The columns of a row that the tile's steps cover, as [*from, *to). */
+static void FN(row_columns_)(const row_view *row, int64_t first, int64_t *from, int64_t *to) {
+  *from = first > row->low ? first : row->low;
+  *to = FN(minimum_)(first + TILE_STEPS, row->high + 1);
+}
+
+/* Picks a base for the tile from what enters it (state of the strips, row), and counts the state from it. */
+static double FN(choose_base_)(problem *p, const REAL *const *m, REAL *const *e, int pairs, int numbers, double base,
+                               const row_view *const *rows, int64_t first) {
+  double largest = -INFINITY;
+  for (int k = 0; k < pairs; k++) largest = FN(largest_exponent_)(m[k], e[k], base, numbers, largest);
+  for (int k = 0; k < 2; k++)
+    if (rows[k]) {
+      int64_t from, to;
+      FN(row_columns_)(rows[k], first, &from, &to);
+      largest = FN(largest_of_row_)(rows[k], from, to, largest);
+    }
+  if (largest == -INFINITY) largest = base;
+  for (int k = 0; k < pairs; k++) FN(rebase_)(p, m[k], e[k], base - largest, numbers);
+  return largest;
+}
+
+/* ------------------------------------------------------------------------------------------------ forward */
+
+static int FN(stopped_)(problem *p) {
+  return atomic_load_explicit(&p->found_nan, memory_order_relaxed) |
+         atomic_load_explicit(&p->found_wide, memory_order_relaxed);
+}
+
+/* Waits until the other worker has handed over up to (forward) or down to (backward) a column. */
+static int FN(wait_for_)(problem *p, _Atomic int64_t *done, int64_t column, int upwards) {
+  for (int spins = 0;; spins++) {
+    const int64_t reached = atomic_load_explicit(done, memory_order_acquire);
+    if (upwards ? reached >= column : reached <= column) return 1;
+    if (FN(stopped_)(p)) return 0;
+    if (spins > 64) sched_yield();
+  }
+}
+
+static void FN(clear_state_)(REAL *m, REAL *e, int numbers) {
+  for (int i = 0; i < numbers; i++) m[i] = 0, e[i] = SCALED_NONE;
+}
+
+/* State of the strips before a group's first tile: zero, but for what the start cell finds diagonal to it. */
+static void FN(start_group_)(worker *w, int64_t g) {
+  FN(clear_state_)(w->left_m, w->left_e, GROUP_ROWS);
+  FN(clear_state_)(w->diagonal_m, w->diagonal_e, GROUP_ROWS);
+  w->base = 0;
+  if (g == 0) w->diagonal_m[0] = 1, w->diagonal_e[0] = 0;
+}
+
+/* Brings what enters tile k of group g into the worker: from the tile before it and the row above. */
+static void FN(enter_tile_)(problem *p, worker *w, const row_view *above, int64_t step) {
+  const REAL *const m[] = {w->left_m, w->diagonal_m};
+  REAL *const e[] = {w->left_e, w->diagonal_e};
+  const row_view *const rows[] = {above, NULL};
+  w->base = FN(choose_base_)(p, m, e, 2, GROUP_ROWS, w->base, rows, step);
+  FN(load_row_)(p, above, step, w->base, w->in_m[0], w->in_e[0]);
+}
+
+/* Copies the bottom row's columns of this tile from the worker to the rows that want them. */
+static void FN(hand_over_)(const worker *w, int out, int64_t first, row_view *row, int upwards, double base) {
+  int64_t from, to;
+  FN(row_columns_)(row, first, &from, &to);
+  for (int64_t j = from; j < to; j++) {
+    const int64_t t = j - first, at = upwards ? OUT_UP(t) : OUT_DOWN(t);
+    row->m[j - row->origin] = w->out_m[out][at];
+    row->e[j - row->origin] = (double)w->out_e[out][at] + base;
+  }
+}
+
+static int64_t FN(clamp_column_)(const problem *p, int64_t column) {
+  return column < 0 ? 0 : column > p->m ? p->m : column;
+}
+
+/* Leaves Z = P(n-1, m-1): the last row's lane of the last strip. */
+static void FN(leave_total_)(problem *p, const worker *w) {
+  const int64_t lane = (p->n - 1) % GROUP_ROWS;
+  const double m = (double)w->left_m[lane], e = m != 0 ? (double)w->left_e[lane] + w->base : 0;
+  p->value = m != 0 ? -p->args.gamma * 0.69314718055994530942 * (log2(m) + e) : INFINITY;
+  if (p->state) p->state->z_m = m, p->state->z_e = e;
+}
+
+static void FN(forward_group_)(problem *p, worker *w, int64_t g) {
+  const group_plan *group = &p->group[g];
+  const int64_t bottom_lag = (int64_t)(group->strips - 1) * LANES + LANES - 1; /* step of a bottom cell minus column */
+  row_view above, below = FN(handed_row_)(p, g), kept = FN(row_is_kept_)(p, g) ? FN(kept_row_)(p, g) : below;
+  const int again = p->pass == DALIGN_BACKWARD; /* sweeps a group again for its edges; kept rows are there already */
+  const int hand = g < p->groups - 1 && !(again && FN(row_is_kept_)(p, g));
+  const int first_again = again && g % p->keep_every == 0;
+  if (g) above = FN(handed_row_)(p, g - 1);
+  FN(start_group_)(w, g);
+  for (int k = 0; k < group->tiles; k++) {
+    const int64_t step = FN(place_tile_)(p, w, g, k);
+    if (g && !first_again &&
+        !FN(wait_for_)(p, &p->forward_done[g - 1], FN(clamp_column_)(p, step + TILE_STEPS), 1))
+      return;
+    FN(enter_tile_)(p, w, g ? &above : NULL, step);
+    double *edge_base = NULL;
+    REAL *edge = FN(edge_of_)(p, g, k, &edge_base);
+    if (edge) memcpy(edge, w->left_m, sizeof(REAL) * EDGE_NUMBERS), *edge_base = w->base;
+    FN(fill_costs_)(p, w, g, step, 1);
+    if (FN(stopped_)(p)) return;
+    FN(forward_tile_)(p, w, group->strips, 0, g == 0 && k == 0);
+    if (hand) FN(hand_over_)(w, 0, step - bottom_lag, &below, 1, w->base);
+    if (hand && kept.m != below.m) FN(hand_over_)(w, 0, step - bottom_lag, &kept, 1, w->base);
+    atomic_store_explicit(&p->forward_done[g], FN(clamp_column_)(p, step + TILE_STEPS - bottom_lag),
+                          memory_order_release);
+  }
+  if (g == p->groups - 1 && !again) FN(leave_total_)(p, w);
+  atomic_store_explicit(&p->forward_done[g], p->m, memory_order_release);
+}
+
+/* ------------------------------------------------------------------------------------------------ backward */
+
+/* P of tile k again, kept, from the tile's edge. */
+static void FN(restore_tile_)(problem *p, worker *w, int64_t g, int k, int64_t step) {
+  double *edge_base = NULL;
+  const REAL *edge = FN(edge_of_)(p, g, k, &edge_base);
+  memcpy(w->left_m, edge, sizeof(REAL) * EDGE_NUMBERS);
+  w->base = *edge_base;
+  row_view above;
+  if (g) above = FN(handed_row_)(p, g - 1);
+  FN(load_row_)(p, g ? &above : NULL, step, w->base, w->in_m[0], w->in_e[0]);
+  FN(fill_costs_)(p, w, g, step, 0);
+  FN(forward_tile_)(p, w, p->group[g].strips, 1, g == 0 && k == 0);
+}
+
+/* State of the adjoint before a group's last tile: zero, but for what the end cell finds diagonal to it. */
+static void FN(start_adjoint_)(const problem *p, worker *w, int64_t g) {
+  for (int k = 0; k < 8; k += 2)
+    FN(clear_state_)(w->adjoint + k * GROUP_ROWS, w->adjoint + (k + 1) * GROUP_ROWS, GROUP_ROWS);
+  if (g < p->groups - 1) return;
+  const int64_t lane = (p->n - 1) % GROUP_ROWS;
+  w->adjoint[2 * GROUP_ROWS + lane] = 1;
+  w->adjoint[3 * GROUP_ROWS + lane] = 0;
+}
+
+/* Brings what enters the tile from the right and from the row below into the worker; the new base. */
+static double FN(enter_adjoint_)(problem *p, worker *w, row_view *below, int64_t first, double base) {
+  REAL *a = w->adjoint;
+  const int row = GROUP_ROWS, pairs = p->weighted ? 4 : 2;
+  const REAL *const m[] = {a, a + 2 * row, a + 4 * row, a + 6 * row};
+  REAL *const e[] = {a + row, a + 3 * row, a + 5 * row, a + 7 * row};
+  const row_view *const rows[] = {below, below && p->weighted ? below + 1 : NULL};
+  base = FN(choose_base_)(p, m, e, pairs, GROUP_ROWS, base, rows, first);
+  FN(load_row_)(p, rows[0], first, base, w->in_m[0], w->in_e[0]);
+  if (p->weighted) FN(load_row_)(p, rows[1], first, base, w->in_m[1], w->in_e[1]);
+  return base;
+}
+
+/* H of steps that no strip works on is zero; the LANES steps behind the tile are what the tile to the right left in its
+ * first ones, because a column's last rows end there. */
+static void FN(clear_idle_)(worker *w, int s) {
+  REAL *h = w->prefix_m + s * TILE_PITCH * LANES;
+  memset(h, 0, sizeof(REAL) * (size_t)(w->begin[s] * LANES));
+  if (w->end[s] < TILE_STEPS) memset(h + w->end[s] * LANES, 0, sizeof(REAL) * (size_t)((TILE_STEPS - w->end[s]) * LANES));
+}
+
+static void FN(save_tails_)(worker *w, int strips, int is_first) {
+  for (int s = 0; s < strips; s++) {
+    REAL *h = w->prefix_m + s * TILE_PITCH * LANES;
+    if (is_first)
+      memset(h + TILE_STEPS * LANES, 0, sizeof(REAL) * LANES * LANES);
+    else
+      memcpy(h + TILE_STEPS * LANES, h, sizeof(REAL) * LANES * LANES);
+  }
+}
+
+/* <H, C> of the tile. */
+static double FN(tile_mean_cost_)(const worker *w, int strips) {
+  double sum = 0;
+  for (int s = 0; s < strips; s++)
+    for (int t = w->begin[s]; t < w->end[s]; t++) {
+      const REAL *h = w->prefix_m + (s * TILE_PITCH + t) * LANES, *c = w->cost + (s * TILE_PITCH + t) * LANES;
+      REAL part = 0;
+      for (int r = 0; r < LANES; r++) part += h[r] != 0 ? h[r] * c[r] : 0;
+      sum += (double)part;
+    }
+  return sum;
+}
+
+static void FN(write_alignment_)(const problem *p, const worker *w, int64_t row0, int s, int64_t from, int64_t to,
+                                 int64_t first, double scale) {
+  const REAL *h = w->prefix_m + s * TILE_PITCH * LANES;
+  for (int64_t r = 0; r < LANES && row0 + r < p->n; r++) {
+    const int64_t row = (row0 + r) * p->args.m;
+    const REAL *cell = h + (r - first) * LANES + r;
+    for (int64_t j = from; j < to; j++)
+      store_given(p->grad_cost, row + j, scale * (double)cell[j * LANES], p->given_f32);
+  }
+}
+
+static double FN(upstream_)(const problem *p) {
+  return p->args.grad_value ? (double)load_given(p->args.grad_value, p->item, p->given_f32) : 1;
+}
+
+/* Takes the gradients of the tile's columns from H: columns [step - s LANES, step - s LANES + TILE_STEPS) of strip s. */
+static void FN(take_products_)(problem *p, worker *w, int64_t g, int64_t step) {
+  for (int s = 0; s < p->group[g].strips; s++) {
+    const int64_t first = step - s * LANES, row0 = g * GROUP_ROWS + s * LANES;
+    const int64_t from = first < 0 ? 0 : first, to = FN(minimum_)(first + TILE_STEPS, p->m);
+    if (from >= to) continue;
+    if (p->grad_cost) FN(write_alignment_)(p, w, row0, s, from, to, first, FN(upstream_)(p));
+    if (p->need_features)
+      FN(dalign_cost_adjoint_tile)
+    (&p->frames, g * TILE_STRIPS + s, from, to, w->prefix_m + (s * TILE_PITCH + from - first) * LANES);
+  }
+}
+
+static FN(edge_scale) FN(scale_of_)(const problem *p, double prefix_base, double suffix_base) {
+  const double offset = prefix_base + suffix_base - p->state->z_e, far = 4 * 4194304. * (DALIGN_F32 ? 1 : 1e30);
+  FN(edge_scale) scale = {(REAL)(1 / p->state->z_m), (REAL)(offset < -far ? -far : offset > far ? far : offset)};
+  return scale;
+}
+
+static void FN(backward_group_)(problem *p, worker *w, int64_t g) {
+  const group_plan *group = &p->group[g];
+  const int64_t bottom_lag = (int64_t)(group->strips - 1) * LANES + LANES - 1, is_last = g == p->groups - 1;
+  row_view below[2], own[2];
+  for (int k = 0; k < 2; k++) {
+    /* q of the row below this group is nonzero in that row's columns, own of the group's first row in its columns */
+    const int64_t next = FN(minimum_)((g + 1) * GROUP_ROWS, p->n - 1), top = g * GROUP_ROWS;
+    below[k] = (row_view){p->below_m[k], p->below_e[k], p->low[next], p->high[next], 0};
+    own[k] = (row_view){p->below_m[k], p->below_e[k], p->low[top], p->high[top], 0};
+  }
+  FN(start_adjoint_)(p, w, g);
+  if (p->keep_every > 1 && !FN(wait_for_)(p, &p->forward_done[g], p->m, 1)) return;
+  double base = 0, mean_cost = 0;
+  for (int k = group->tiles - 1; k >= 0; k--) {
+    const int64_t step = FN(place_tile_)(p, w, g, k), first = step - bottom_lag;
+    if (!is_last && !FN(wait_for_)(p, &p->backward_done[g + 1], FN(clamp_column_)(p, first), 0)) return;
+    FN(save_tails_)(w, group->strips, k == group->tiles - 1);
+    FN(restore_tile_)(p, w, g, k, step);
+    base = FN(enter_adjoint_)(p, w, is_last ? NULL : below, first, base);
+    if (FN(stopped_)(p)) return;
+    FN(backward_tile_)(p, w, group->strips, FN(scale_of_)(p, w->base, base));
+    for (int s = 0; s < group->strips; s++) FN(clear_idle_)(w, s);
+    if (p->args.mean_cost) mean_cost += FN(tile_mean_cost_)(w, group->strips);
+    if (p->need_features)
+      for (int s = 0; s < group->strips; s++) {
+        const int64_t at = (s * TILE_PITCH + w->begin[s]) * LANES;
+        FN(dalign_cost_weights)(&p->frames, w->cost + at, w->prefix_m + at, (w->end[s] - w->begin[s]) * LANES);
+      }
+    FN(take_products_)(p, w, g, step);
+    if (g)
+      for (int out = 0; out <= p->weighted; out++) FN(hand_over_)(w, out, step, &own[out], 0, base);
+    atomic_store_explicit(&p->backward_done[g], FN(clamp_column_)(p, step), memory_order_release);
+  }
+  p->group_mean_cost[g] = mean_cost;
+  atomic_store_explicit(&p->backward_done[g], -1, memory_order_release);
+}
+
+/* ------------------------------------------------------------------------------------------------ work */
+
+/* Backward with kept rows only: blocks of keep_every groups from the last one, each swept forward, then backward. */
+static int FN(run_block_unit_)(problem *p, worker *w, int64_t unit) {
+  const int64_t per_block = 2 * p->keep_every, blocks = (p->groups + p->keep_every - 1) / p->keep_every;
+  const int64_t block = blocks - 1 - unit / per_block, within = unit % per_block;
+  if (block < 0) return 0;
+  const int64_t place = within < p->keep_every ? within : per_block - 1 - within, g = block * p->keep_every + place;
+  if (g >= p->groups) return 1;
+  if (within >= p->keep_every) {
+    FN(backward_group_)(p, w, g);
+    return 1;
+  }
+  const int64_t slot_before = g + per_block; /* the group that used this slot last */
+  if (slot_before < p->groups && !FN(wait_for_)(p, &p->backward_done[slot_before], -1, 0)) return 0;
+  FN(forward_group_)(p, w, g);
+  return 1;
+}
+
+static int FN(run_unit_)(problem *p, worker *w) {
+  const int64_t unit = atomic_fetch_add_explicit(&p->next_unit, 1, memory_order_relaxed);
+  if (FN(stopped_)(p)) return 0;
+  if (p->pass == DALIGN_BACKWARD && p->keep_every > 1) return FN(run_block_unit_)(p, w, unit);
+  if (unit >= p->groups) return 0;
+  if (p->pass == DALIGN_FORWARD)
+    FN(forward_group_)(p, w, unit);
+  else
+    FN(backward_group_)(p, w, p->groups - 1 - unit);
+  return 1;
+}
+
+static problem *FN(problem_in_)(void *shared) {
+  dalign_arena a = dalign_arena_over(shared);
+  return dalign_arena_take(&a, sizeof(problem));
+}
+
+static void FN(work_problem_)(void *shared, void *memory) {
+  problem *p = FN(problem_in_)(shared);
+  if (p->groups == 0) return; /* open has seen the result already */
+  dalign_arena a = dalign_arena_over(memory);
+  worker *w = dalign_arena_take(&a, sizeof(worker));
+  FN(cut_worker_)(w, &a);
+  const unsigned before = dalign_flush_begin();
+  while (FN(run_unit_)(p, w)) continue;
+  dalign_flush_end(before);
+}
+
+/* ------------------------------------------------------------------------------------------------ open and close */
+
+static int FN(shape_bad_)(const dalign_softdtw_args *a) {
+  if (a->batch < 0 || a->n < 1 || a->m < 1 || !(a->gamma > 0) || !(a->gamma < INFINITY)) return 1;
+  for (int k = 0; k < 3; k++)
+    if (!(a->step_weights[k] >= 0)) return 1;
+  return a->band != a->band || (a->band >= 0 && a->band < .5);
+}
+
+static int FN(args_bad_)(const dalign_softdtw_args *a, dalign_pass pass) {
+  if (FN(shape_bad_)(a)) return 1;
+  if (!a->cost && (!a->x || !a->y || a->d < 0 || a->metric < 0 || a->metric > DALIGN_BCE)) return 1;
+  return !a->value || (pass == DALIGN_BACKWARD && !a->state);
+}
+
+static int FN(item_bad_)(const dalign_softdtw_args *a, int64_t b) {
+  if (b < 0 || b >= a->batch) return 1;
+  if (a->x_lengths && (a->x_lengths[b] < 1 || a->x_lengths[b] > a->n)) return 1;
+  if (a->y_lengths && (a->y_lengths[b] < 1 || a->y_lengths[b] > a->m)) return 1;
+  if (a->cost || a->metric != DALIGN_NLL) return 0;
+  const int64_t *labels = (const int64_t *)a->y + b * a->m, m = a->y_lengths ? a->y_lengths[b] : a->m;
+  for (int64_t j = 0; j < m; j++)
+    if (labels[j] < 0 || labels[j] >= a->d) return 1;
+  return 0;
+}
+
+static void FN(set_rates_)(problem *p) {
+  const long double log2_e = 1.44269504088896340735992468100189214L, gamma = p->args.gamma;
+  double largest = 1;
+  p->weighted = 0;
+  for (int k = 0; k < 4; k++) {
+    const double w = k < 3 ? p->args.step_weights[k] : 1;
+    const long double rate = w < INFINITY ? -w * log2_e / gamma : 0;
+    p->rate[k] = (REAL)rate;
+    p->rate_low[k] = (REAL)(rate - (long double)p->rate[k]);
+    if (k == 3) break;
+    p->weight[k] = (REAL)(w < INFINITY ? w : 0);
+    p->allow[k] = w < INFINITY, p->bar[k] = w < INFINITY ? 0 : SCALED_NONE;
+    p->weighted |= w != 1;
+    if (w < INFINITY && w > largest) largest = w;
+  }
+  const double limit = CELL_RANGE * (double)(gamma / log2_e) / largest;
+  p->cost_limit = limit < 3e38 ? (REAL)limit : (REAL)INFINITY;
+}
+
+static const void *FN(at_given_)(const problem *p, const void *array, int64_t index) {
+  return (const char *)array + (size_t)index * (p->given_f32 ? sizeof(float) : sizeof(double));
+}
+
+/* Gradients of the item as they are where no path exists (0) or something is NaN. */
+static void FN(fill_given_)(const problem *p, void *array, int64_t from, int64_t to, double value) {
+  for (int64_t i = from; i < to; i++) store_given(array, i, value, p->given_f32);
+}
+
+static void FN(fill_gradients_)(const problem *p, double value) {
+  const dalign_softdtw_args *a = &p->args;
+  const int64_t b = p->item;
+  for (int64_t i = 0; a->grad_cost && i < p->n; i++)
+    FN(fill_given_)(p, a->grad_cost, (b * a->n + i) * a->m, (b * a->n + i) * a->m + p->m, value);
+  if (a->grad_x) FN(fill_given_)(p, a->grad_x, b * a->n * a->d, (b * a->n + p->n) * a->d, value);
+  if (a->grad_y) FN(fill_given_)(p, a->grad_y, b * a->m * a->d, (b * a->m + p->m) * a->d, value);
+  if (a->mean_cost) a->mean_cost[b] = value;
+}
+
+/* What lies beyond the item's lengths gets gradient zero; with a band the lattice's other cells too. */
+static void FN(clear_padding_)(const problem *p) {
+  const dalign_softdtw_args *a = &p->args;
+  const int64_t b = p->item;
+  if (a->grad_cost) {
+    const int64_t item = b * a->n * a->m;
+    for (int64_t i = 0; i < p->n; i++) {
+      FN(fill_given_)(p, a->grad_cost, item + i * a->m, item + i * a->m + (a->band < 0 ? 0 : p->m), 0);
+      FN(fill_given_)(p, a->grad_cost, item + i * a->m + p->m, item + (i + 1) * a->m, 0);
+    }
+    FN(fill_given_)(p, a->grad_cost, item + p->n * a->m, item + a->n * a->m, 0);
+  }
+  if (a->grad_x) FN(fill_given_)(p, a->grad_x, (b * a->n + p->n) * a->d, (b + 1) * a->n * a->d, 0);
+  if (a->grad_y) FN(fill_given_)(p, a->grad_y, (b * a->m + p->m) * a->d, (b + 1) * a->m * a->d, 0);
+}
+
+static void FN(open_costs_)(problem *p, void *memory) {
+  const dalign_softdtw_args *a = &p->args;
+  const int64_t b = p->item;
+  p->cost = p->grad_cost = NULL, p->need_features = 0;
+  if (a->cost) {
+    p->cost = FN(at_given_)(p, a->cost, b * a->n * a->m);
+    if (p->pass == DALIGN_BACKWARD && a->grad_cost)
+      p->grad_cost = (void *)(uintptr_t)FN(at_given_)(p, a->grad_cost, b * a->n * a->m);
+    return;
+  }
+  p->need_features = p->pass == DALIGN_BACKWARD && (a->grad_x || a->grad_y);
+  const void *y = a->metric == DALIGN_NLL ? (const void *)((const int64_t *)a->y + b * a->m)
+                                          : FN(at_given_)(p, a->y, b * a->m * a->d);
+  if (FN(dalign_features_prepare)(&p->frames, a->metric, p->n, p->m, a->d, FN(at_given_)(p, a->x, b * a->n * a->d), y,
+                                  p->given_f32, p->need_features, memory))
+    atomic_store(&p->found_nan, 1);
+}
+
+static double FN(forward_value_)(const problem *p) {
+  return (double)load_given(p->args.value, p->item, p->given_f32);
+}
+
+/* Fills the problem in shared memory. again: a float problem turned wide. */
+static dalign_status FN(open_problem_)(const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int given_f32,
+                                       int again, void *shared) {
+  if (FN(args_bad_)(args, pass) || FN(item_bad_)(args, item)) return DALIGN_BAD_ARGUMENT;
+  dalign_arena a = dalign_arena_over(shared);
+  problem *p = dalign_arena_take(&a, sizeof(problem));
+  memset(p, 0, sizeof *p);
+  p->args = *args, p->asked = pass, p->item = item, p->given_f32 = given_f32;
+  p->head.wide = !DALIGN_F32 && given_f32;
+  p->n = args->x_lengths ? args->x_lengths[item] : args->n;
+  p->m = args->y_lengths ? args->y_lengths[item] : args->m;
+  softdtw_state_head *head = args->state ? (void *)((char *)args->state + item * args->state_stride) : NULL;
+  p->pass = pass == DALIGN_BACKWARD && again && !head->wide ? DALIGN_FORWARD : pass;
+  if (pass == DALIGN_BACKWARD) FN(clear_padding_)(p);
+  if (p->pass == DALIGN_BACKWARD && !(fabs(FN(forward_value_)(p)) < INFINITY)) {
+    p->value = FN(forward_value_)(p); /* nothing to sweep: close fills the gradients */
+    return DALIGN_OK;
+  }
+  FN(set_rates_)(p);
+  p->keep_every = head ? FN(choose_keep_every_)(p->n, p->m, args->band, (size_t)args->state_stride)
+                       : FN(group_count_)(p->n);
+  if (head) {
+    dalign_arena state = {(char *)head, 0};
+    FN(cut_state_)(p, &state, p->n, p->m, args->band, p->keep_every);
+    if (p->pass == DALIGN_FORWARD) p->state->wide = p->head.wide;
+  }
+  FN(cut_tables_)(p, &a, p->n, p->m);
+  if (p->pass == DALIGN_BACKWARD) FN(cut_slots_)(p, &a, p->m, p->keep_every);
+  p->groups = FN(group_count_)(p->n);
+  FN(plan_groups_)(p);
+  for (int64_t g = 0; g < p->groups; g++) {
+    atomic_store_explicit(&p->forward_done[g], 0, memory_order_relaxed);
+    atomic_store_explicit(&p->backward_done[g], p->m + 1, memory_order_relaxed);
+  }
+  FN(open_costs_)(p, dalign_arena_take(&a, 0));
+  return DALIGN_OK;
+}
+
+/* The end of a forward pass that a backward asked for leaves the value alone. */
+static dalign_status FN(close_forward_)(problem *p) {
+  const int nan = atomic_load(&p->found_nan);
+  const double value = nan ? NAN : p->value;
+  if (nan && p->state) p->state->z_m = NAN;
+  if (p->asked == DALIGN_BACKWARD) return DALIGN_RETRY;
+  store_given(p->args.value, p->item, value, p->given_f32);
+  return DALIGN_OK;
+}
+
+static dalign_status FN(close_backward_)(problem *p) {
+  const dalign_softdtw_args *a = &p->args;
+  const int64_t b = p->item;
+  if (p->groups == 0 || atomic_load(&p->found_nan)) {
+    FN(fill_gradients_)(p, p->groups && atomic_load(&p->found_nan) ? NAN : p->value == INFINITY ? 0 : NAN);
+    return DALIGN_OK;
+  }
+  double mean_cost = 0;
+  for (int64_t g = 0; g < p->groups; g++) mean_cost += p->group_mean_cost[g];
+  if (a->mean_cost) a->mean_cost[b] = mean_cost;
+  if (!p->need_features) return DALIGN_OK;
+  void *grad_x = a->grad_x ? (void *)(uintptr_t)FN(at_given_)(p, a->grad_x, b * a->n * a->d) : NULL;
+  void *grad_y = a->grad_y ? (void *)(uintptr_t)FN(at_given_)(p, a->grad_y, b * a->m * a->d) : NULL;
+  const void *y = a->metric == DALIGN_NLL ? NULL : FN(at_given_)(p, a->y, b * a->m * a->d);
+  FN(dalign_features_finish)(&p->frames, FN(at_given_)(p, a->x, b * a->n * a->d), y, FN(upstream_)(p), grad_x, grad_y);
+  return DALIGN_OK;
+}
+
+static dalign_status FN(close_problem_)(void *shared) {
+  problem *p = FN(problem_in_)(shared);
+  if (p->groups && !atomic_load(&p->found_nan) && atomic_load(&p->found_wide)) return DALIGN_RETRY;
+  return p->pass == DALIGN_FORWARD ? FN(close_forward_)(p) : FN(close_backward_)(p);
+}
+
+/* ------------------------------------------------------------------------------------------------ public */
+
+size_t FN(dalign_softdtw_state)(const dalign_softdtw_args *args) {
+  /* a multiple of the alignment, so that items lie alike */
+  return (FN(state_for_shape_)(args->n, args->m, args->band) + DALIGN_ALIGNMENT - 1) & ~(size_t)(DALIGN_ALIGNMENT - 1);
+}
+
+size_t FN(dalign_softdtw_shared)(const dalign_softdtw_args *args) {
+  const size_t state = FN(dalign_softdtw_state)(args), own = FN(shared_bytes_)(args, state);
+#if DALIGN_F32
+  const size_t wide = DALIGN_NAME(shared_bytes_, f64)(args, state);
+  return own > wide ? own : wide;
+#else
+  return own;
+#endif
+}
+
+size_t FN(dalign_softdtw_worker)(const dalign_softdtw_args *args) {
+  const size_t own = FN(worker_bytes_)(args);
+#if DALIGN_F32
+  const size_t wide = DALIGN_NAME(worker_bytes_, f64)(args);
+  return own > wide ? own : wide;
+#else
+  return own;
+#endif
+}
+
+dalign_status FN(dalign_softdtw_open)(const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int retry,
+                                      void *shared) {
+#if DALIGN_F32
+  const softdtw_state_head *state =
+      args->state && item >= 0 ? (void *)((char *)args->state + item * args->state_stride) : NULL;
+  if (retry || (pass == DALIGN_BACKWARD && state && state->wide))
+    return DALIGN_NAME(open_problem_, f64)(args, pass, item, 1, 1, shared);
+#endif
+  return FN(open_problem_)(args, pass, item, DALIGN_F32, retry, shared);
+}
+
+void FN(dalign_softdtw_work)(void *shared, void *memory) {
+#if DALIGN_F32
+  if (FN(problem_in_)(shared)->head.wide) {
+    DALIGN_NAME(work_problem_, f64)(shared, memory);
+    return;
+  }
+#endif
+  FN(work_problem_)(shared, memory);
+}
+
+dalign_status FN(dalign_softdtw_close)(void *shared) {
+#if DALIGN_F32
+  if (FN(problem_in_)(shared)->head.wide) return DALIGN_NAME(close_problem_, f64)(shared);
+#endif
+  return FN(close_problem_)(shared);
+}
+
+static dalign_status FN(run_range_)(const dalign_softdtw_args *args, dalign_pass pass, int64_t begin, int64_t end,
+                                    void *workspace) {
+  void *memory = (char *)workspace + FN(dalign_softdtw_shared)(args);
+  for (int64_t b = begin; b < end; b++) {
+    dalign_status status = DALIGN_RETRY;
+    for (int retry = 0; status == DALIGN_RETRY; retry = 1) {
+      status = FN(dalign_softdtw_open)(args, pass, b, retry, workspace);
+      if (status != DALIGN_OK) return status;
+      FN(dalign_softdtw_work)(workspace, memory);
+      status = FN(dalign_softdtw_close)(workspace);
+    }
+    if (status != DALIGN_OK) return status;
+  }
+  return DALIGN_OK;
+}
+
+dalign_status FN(dalign_softdtw_forward)(const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace) {
+  return FN(run_range_)(args, DALIGN_FORWARD, begin, end, workspace);
+}
+
+dalign_status FN(dalign_softdtw_backward)(const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace) {
+  return FN(run_range_)(args, DALIGN_BACKWARD, begin, end, workspace);
+}
+
+#include "softdtw_hvp.h"

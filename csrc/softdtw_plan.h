@@ -1,0 +1,293 @@
+/* softdtw_plan.h: geometry of one problem and the cutting of its memory (part of softdtw.c, once per element type).
+ *
+ *   row          one frame of x; strip: LANES rows; group: TILE_STRIPS strips
+ *   step         strip s of a group works on columns step - s LANES - lane
+ *   edge         state of a group's strips at the left edge of a tile
+ *   slot         room for one group's row and edges, used where state does not keep all of them */
+#undef problem
+#undef worker
+#undef row_view
+#undef group_plan
+#undef GROUP_ROWS
+#undef EDGE_NUMBERS
+#define problem FN(softdtw_problem)
+#define worker FN(softdtw_worker)
+#define row_view FN(softdtw_row)
+#define group_plan FN(softdtw_group)
+#define GROUP_ROWS (TILE_STRIPS * LANES)
+#define EDGE_NUMBERS (4 * TILE_STRIPS * LANES) /* mantissas and exponents of what is left of and diagonal to each strip */
+
+/* A lattice row as numbers m 2^e of its columns [low, high]; element of column j at j - origin. */
+typedef struct {
+  REAL *m;
+  double *e;
+  int64_t low, high, origin;
+} row_view;
+
+typedef struct {
+  int64_t begin, end; /* steps of the group's strips, together */
+  int64_t row;        /* kept in state: first element of the bottom row */
+  int64_t edge;       /* kept in state: number of its first edge */
+  int strips, tiles;
+} group_plan;
+
+typedef struct {
+  softdtw_shared_head head;
+  dalign_softdtw_args args;
+  dalign_pass pass, asked; /* a backward that turns wide runs a forward first */
+  int64_t item, n, m, groups;
+  int given_f32, weighted, need_features;
+  int64_t keep_every; /* state keeps the last row of each keep_every-th group; 1: and all edges */
+  REAL rate[4], rate_low[4]; /* down, right, diagonal, and a step of weight 1 */
+  REAL weight[3], allow[3], bar[3]; /* see softdtw_steps.h */
+  REAL cost_limit;
+  double value;
+  features frames;
+  const void *cost;
+  void *grad_cost;
+  softdtw_state_head *state;
+  REAL *state_row_m, *state_edges;
+  double *state_row_e, *state_edge_base;
+  REAL *slot_row_m, *slot_edges;
+  double *slot_row_e, *slot_edge_base;
+  int64_t slot_edge_count;
+  int64_t *low, *high; /* columns of each row inside the band, rows up to whole strips (empty beyond n) */
+  group_plan *group;
+  REAL *live_m, *below_m[2]; /* the row between two groups; of q_down (or q) and q_diag */
+  double *live_e, *below_e[2];
+  double *group_mean_cost;
+  _Atomic int64_t next_unit;
+  _Atomic int64_t *forward_done, *backward_done; /* columns handed over: [0, forward_done), [backward_done, m) */
+  _Atomic int found_nan, found_wide;
+} problem;
+
+typedef struct {
+  REAL *cost, *prefix_m, *prefix_e, *mean_weight; /* TILE_STRIPS tiles of TILE_PITCH steps; prefix_m becomes H */
+  REAL *in_m[2], *in_e[2], *out_m[2], *out_e[2];
+  REAL *left_m, *left_e, *diagonal_m, *diagonal_e; /* one lane vector per strip: the state between two steps */
+  REAL *adjoint;                                   /* the adjoint's state, EDGE_NUMBERS twice */
+  int begin[TILE_STRIPS], end[TILE_STRIPS];        /* steps of each strip in this tile, from the tile's first */
+  double base;
+} worker;
+
+/* ------------------------------------------------------------------------------------------------ band */
+
+static int FN(in_band_)(int64_t i, int64_t j, int64_t n, int64_t m, double band) {
+  const double longest = (double)((n > m ? n : m) - 1);
+  return band < 0 || fabs((double)i * (double)(m - 1) - (double)j * (double)(n - 1)) <= band * longest;
+}
+
+/* First and last column of row i in the band. */
+static void FN(band_columns_)(int64_t i, int64_t n, int64_t m, double band, int64_t *low, int64_t *high) {
+  *low = 0, *high = m - 1;
+  if (band < 0 || n == 1) return;
+  const double centre = (double)i * (double)(m - 1) / (double)(n - 1);
+  const double half = band * (double)((n > m ? n : m) - 1) / (double)(n - 1);
+  if (centre - half > 0) *low = (int64_t)ceil(centre - half);
+  if (centre + half < (double)(m - 1)) *high = (int64_t)floor(centre + half);
+  while (*low > 0 && FN(in_band_)(i, *low - 1, n, m, band)) --*low;
+  while (*low < m - 1 && !FN(in_band_)(i, *low, n, m, band)) ++*low;
+  while (*high < m - 1 && FN(in_band_)(i, *high + 1, n, m, band)) ++*high;
+  while (*high > 0 && !FN(in_band_)(i, *high, n, m, band)) --*high;
+}
+
+/* ------------------------------------------------------------------------------------------------ state */
+
+static int64_t FN(minimum_)(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static int64_t FN(group_count_)(int64_t n) { return (n + GROUP_ROWS - 1) / GROUP_ROWS; }
+
+/* Elements of kept rows: a row of the band has at most 2 band longest / (n - 1) + 1 columns. Grows with n and m. */
+static int64_t FN(kept_elements_)(int64_t n, int64_t m, double band, int64_t keep_every) {
+  const int64_t rows = (FN(group_count_)(n) - 1) / keep_every;
+  if (band < 0) return rows * m;
+  const double longest = (double)((n > m ? n : m) - 1);
+  const double in_band = 2 * band * longest / (double)(GROUP_ROWS * keep_every) + (double)rows + 1;
+  return in_band < (double)(rows * m) ? (int64_t)in_band : rows * m;
+}
+
+/* Edges of all groups: the spans of steps add up to at most 2 m + 4 band longest / GROUP_ROWS + groups (GROUP_ROWS + 3). */
+static int64_t FN(edge_count_)(int64_t n, int64_t m, double band) {
+  const int64_t groups = FN(group_count_)(n);
+  const int64_t all = groups * ((m + GROUP_ROWS + 2 + TILE_STEPS - 1) / TILE_STEPS);
+  if (band < 0) return all;
+  const double longest = (double)((n > m ? n : m) - 1);
+  const double spans = 2. * (double)m + 4 * band * longest / GROUP_ROWS + (double)(groups * (GROUP_ROWS + 3));
+  const double in_band = (double)groups + spans / TILE_STEPS + 1;
+  return in_band < (double)all ? (int64_t)in_band : all;
+}
+
+static void FN(cut_state_)(problem *p, dalign_arena *a, int64_t n, int64_t m, double band, int64_t keep_every) {
+  const size_t elements = (size_t)FN(kept_elements_)(n, m, band, keep_every);
+  const size_t edges = keep_every == 1 ? (size_t)FN(edge_count_)(n, m, band) : 0;
+  p->state = dalign_arena_take(a, sizeof(softdtw_state_head));
+  p->state_row_m = dalign_arena_take(a, sizeof(REAL) * elements);
+  p->state_row_e = dalign_arena_take(a, sizeof(double) * elements);
+  p->state_edges = dalign_arena_take(a, sizeof(REAL) * edges * EDGE_NUMBERS);
+  p->state_edge_base = dalign_arena_take(a, sizeof(double) * edges);
+}
+
+/* State is cut from its first byte on, whatever its address, so that it may be copied; its numbers are read unaligned. */
+static size_t FN(state_bytes_)(int64_t n, int64_t m, double band, int64_t keep_every) {
+  problem p;
+  dalign_arena a = {NULL, 0};
+  FN(cut_state_)(&p, &a, n, m, band, keep_every);
+  return a.used;
+}
+
+/* The densest choice that fits; keeping nothing always does. */
+static int64_t FN(choose_keep_every_)(int64_t n, int64_t m, double band, size_t bytes) {
+  const int64_t groups = FN(group_count_)(n);
+  int64_t keep_every = 1;
+  while (keep_every < groups && FN(state_bytes_)(n, m, band, keep_every) > bytes) keep_every++;
+  return keep_every;
+}
+
+/* State for the shape: all of it up to KEEP_ALL_BYTES, else what fits into them, but never less than keeping nothing. */
+static size_t FN(state_for_shape_)(int64_t n, int64_t m, double band) {
+  if (n < 1 || m < 1) return 0;
+  return FN(state_bytes_)(n, m, band, FN(choose_keep_every_)(n, m, band, KEEP_ALL_BYTES));
+}
+
+/* ------------------------------------------------------------------------------------------------ workspace */
+
+static void FN(cut_slots_)(problem *p, dalign_arena *a, int64_t m, int64_t keep_every) {
+  const int64_t slots = keep_every > 1 ? 2 * keep_every : 0;
+  p->slot_edge_count = (m + GROUP_ROWS + 2 + TILE_STEPS - 1) / TILE_STEPS;
+  const size_t edges = (size_t)(slots * p->slot_edge_count);
+  p->slot_row_m = dalign_arena_take(a, sizeof(REAL) * (size_t)(slots * m));
+  p->slot_row_e = dalign_arena_take(a, sizeof(double) * (size_t)(slots * m));
+  p->slot_edges = dalign_arena_take(a, sizeof(REAL) * edges * EDGE_NUMBERS);
+  p->slot_edge_base = dalign_arena_take(a, sizeof(double) * edges);
+}
+
+static void FN(cut_tables_)(problem *p, dalign_arena *a, int64_t n, int64_t m) {
+  const size_t groups = (size_t)FN(group_count_)(n), rows = groups * GROUP_ROWS, columns = (size_t)m;
+  p->low = dalign_arena_take(a, sizeof(int64_t) * rows);
+  p->high = dalign_arena_take(a, sizeof(int64_t) * rows);
+  p->group = dalign_arena_take(a, sizeof(group_plan) * groups);
+  p->live_m = dalign_arena_take(a, sizeof(REAL) * columns);
+  p->live_e = dalign_arena_take(a, sizeof(double) * columns);
+  for (int k = 0; k < 2; k++) {
+    p->below_m[k] = dalign_arena_take(a, sizeof(REAL) * columns);
+    p->below_e[k] = dalign_arena_take(a, sizeof(double) * columns);
+  }
+  p->group_mean_cost = dalign_arena_take(a, sizeof(double) * groups);
+  p->forward_done = dalign_arena_take(a, sizeof(_Atomic int64_t) * groups);
+  p->backward_done = dalign_arena_take(a, sizeof(_Atomic int64_t) * groups);
+}
+
+/* Shared memory for problems up to the shape of args, whose state has that many bytes. */
+static size_t FN(shared_bytes_)(const dalign_softdtw_args *args, size_t state_bytes) {
+  if (args->n < 1 || args->m < 1) return 0;
+  problem p;
+  dalign_arena a = dalign_arena_over(NULL);
+  dalign_arena_take(&a, sizeof(problem));
+  FN(cut_tables_)(&p, &a, args->n, args->m);
+  FN(cut_slots_)(&p, &a, args->m, FN(choose_keep_every_)(args->n, args->m, args->band, state_bytes));
+  const size_t frames =
+      args->cost ? 0 : FN(dalign_features_bytes)(args->metric, args->n, args->m, args->d, 1) + DALIGN_ALIGNMENT;
+  return dalign_arena_bytes(&a) + frames;
+}
+
+static void FN(cut_worker_)(worker *w, dalign_arena *a) {
+  const size_t tile = sizeof(REAL) * TILE_STRIPS * TILE_PITCH * LANES, line = sizeof(REAL) * (TILE_STEPS + 2 * LANES);
+  w->cost = dalign_arena_take(a, tile);
+  w->prefix_m = dalign_arena_take(a, tile);
+  w->prefix_e = dalign_arena_take(a, tile);
+  w->mean_weight = dalign_arena_take(a, tile);
+  for (int k = 0; k < 2; k++) {
+    w->in_m[k] = dalign_arena_take(a, line), w->in_e[k] = dalign_arena_take(a, line);
+    w->out_m[k] = dalign_arena_take(a, line), w->out_e[k] = dalign_arena_take(a, line);
+  }
+  w->left_m = dalign_arena_take(a, sizeof(REAL) * EDGE_NUMBERS);
+  w->left_e = w->left_m + GROUP_ROWS, w->diagonal_m = w->left_e + GROUP_ROWS, w->diagonal_e = w->diagonal_m + GROUP_ROWS;
+  w->adjoint = dalign_arena_take(a, sizeof(REAL) * 2 * EDGE_NUMBERS);
+}
+
+static size_t FN(worker_bytes_)(const dalign_softdtw_args *args) {
+  worker w;
+  dalign_arena a = dalign_arena_over(NULL);
+  (void)args;
+  dalign_arena_take(&a, sizeof(worker));
+  FN(cut_worker_)(&w, &a);
+  return dalign_arena_bytes(&a);
+}
+
+/* ------------------------------------------------------------------------------------------------ groups */
+
+/* Steps [begin, end) of strip s of a group. A strip whose rows leave the band before the last column runs one step more,
+ * and one whose rows enter it after the first column begins one step early: all cells of such a step are outside, and it
+ * passes zeros on and takes up what lies diagonal to the first cell. */
+static void FN(strip_steps_)(const problem *p, int64_t group, int s, int64_t *begin, int64_t *end) {
+  const int64_t first = group * GROUP_ROWS + s * LANES, last = FN(minimum_)(first + LANES, p->n) - 1;
+  *begin = (p->low[first] > 0 ? p->low[first] - 1 : 0) + s * LANES;
+  *end = p->high[last] + (last - first) + s * LANES + 1 + (p->high[last] < p->m - 1);
+}
+
+static void FN(plan_groups_)(problem *p) {
+  int64_t elements = 0, edges = 0;
+  for (int64_t i = 0; i < p->groups * GROUP_ROWS; i++) {
+    if (i < p->n)
+      FN(band_columns_)(i, p->n, p->m, p->args.band, &p->low[i], &p->high[i]);
+    else
+      p->low[i] = INT64_MAX / 2, p->high[i] = -1;
+  }
+  for (int64_t g = 0; g < p->groups; g++) {
+    group_plan *group = &p->group[g];
+    int64_t ignored;
+    const int64_t rows = FN(minimum_)(p->n - g * GROUP_ROWS, GROUP_ROWS), bottom = g * GROUP_ROWS + rows - 1;
+    group->strips = (int)((rows + LANES - 1) / LANES);
+    FN(strip_steps_)(p, g, 0, &group->begin, &ignored);
+    FN(strip_steps_)(p, g, group->strips - 1, &ignored, &group->end);
+    group->tiles = (int)((group->end - group->begin + TILE_STEPS - 1) / TILE_STEPS);
+    group->row = elements, group->edge = edges;
+    if (p->keep_every == 1) edges += group->tiles;
+    if (g < p->groups - 1 && (g + 1) % p->keep_every == 0) elements += p->high[bottom] - p->low[bottom] + 1;
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------ where things lie */
+
+static row_view FN(row_at_)(const problem *p, int64_t g, REAL *m, double *e, int64_t origin) {
+  const int64_t bottom = FN(minimum_)((g + 1) * GROUP_ROWS, p->n) - 1;
+  row_view row = {m, e, p->low[bottom], p->high[bottom], origin};
+  return row;
+}
+
+static int FN(row_is_kept_)(const problem *p, int64_t g) {
+  return p->args.state && g < p->groups - 1 && (g + 1) % p->keep_every == 0;
+}
+
+static row_view FN(kept_row_)(const problem *p, int64_t g) {
+  const int64_t at = p->group[g].row;
+  row_view row = FN(row_at_)(p, g, p->state_row_m + at, p->state_row_e + at, 0);
+  row.origin = row.low;
+  return row;
+}
+
+static int64_t FN(slot_of_)(const problem *p, int64_t g) {
+  return g / p->keep_every % 2 * p->keep_every + g % p->keep_every;
+}
+
+/* The bottom row of group g as the group below reads it (and as group g writes it, besides keeping it). */
+static row_view FN(handed_row_)(const problem *p, int64_t g) {
+  if (p->keep_every == 1 && FN(row_is_kept_)(p, g)) return FN(kept_row_)(p, g);
+  if (p->pass == DALIGN_FORWARD) return FN(row_at_)(p, g, p->live_m, p->live_e, 0);
+  if (FN(row_is_kept_)(p, g)) return FN(kept_row_)(p, g);
+  const int64_t at = FN(slot_of_)(p, g) * p->m;
+  return FN(row_at_)(p, g, p->slot_row_m + at, p->slot_row_e + at, 0);
+}
+
+/* Edge of tile k of group g, or NULL where none is kept in this pass. */
+static REAL *FN(edge_of_)(const problem *p, int64_t g, int k, double **base) {
+  if (p->pass == DALIGN_FORWARD && (!p->args.state || p->keep_every > 1)) return NULL;
+  if (p->keep_every == 1) {
+    const int64_t at = p->group[g].edge + k;
+    *base = p->state_edge_base + at;
+    return p->state_edges + at * EDGE_NUMBERS;
+  }
+  const int64_t at = FN(slot_of_)(p, g) * p->slot_edge_count + k;
+  *base = p->slot_edge_base + at;
+  return p->slot_edges + at * EDGE_NUMBERS;
+}
