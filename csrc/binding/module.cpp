@@ -27,10 +27,23 @@ pybind11::dict build_facts() {
                         "cuda_archs"_a = pybind11::tuple(archs.attr("split")()));
 }
 
+// Bytes of a row of the state tensor, as ops.cpp allocates it: whole cache lines.
+size_t softdtw_state_bytes(int64_t n, int64_t m, double band, bool is_double) {
+  dalign_softdtw_args args{};
+  args.batch = 1;
+  args.n = n;
+  args.m = m;
+  args.gamma = 1;
+  args.band = band;
+  const size_t bytes = is_double ? dalign_softdtw_state_f64(&args) : dalign_softdtw_state_f32(&args);
+  return (bytes + 63) / 64 * 64;
+}
+
 } // namespace
 
 PYBIND11_MODULE(_C, module) {
   module.doc() = "Facts about the build and the CPU. Loading this module registers the torch ops dalign::*.";
   module.def("isa", &dalign_isa, "Instruction set in use: 'generic', 'avx2' or 'avx512'.");
   module.def("build_facts", &build_facts, "What this binary was made of, as a dict.");
+  module.def("softdtw_state_bytes", &softdtw_state_bytes, "Bytes that soft-DTW keeps per item for its backward pass.");
 }

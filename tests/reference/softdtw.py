@@ -39,7 +39,7 @@ def band_mask(n: int, m: int, band: float | None) -> np.ndarray:
 def masked(cost: np.ndarray, band: float | None) -> np.ndarray:
     """The cost in float64 with +inf outside the band."""
     cost = np.asarray(cost, dtype=np.float64)
-    return np.where(band_mask(*cost.shape, band), cost, np.inf)
+    return np.where(band_mask(cost.shape[0], cost.shape[1], band), cost, np.inf)
 
 
 def is_invalid(cost: np.ndarray) -> bool:
@@ -90,7 +90,9 @@ def brute_paths(
             visit[cell] += 1
             total += weighted(w, cost[cell])
         if np.isfinite(total):
-            totals.append(total), weights.append(weight), visits.append(visit)
+            totals.append(total)
+            weights.append(weight)
+            visits.append(visit)
     shape = (0, *cost.shape)
     return np.array(totals), np.array(weights).reshape(-1, *shape[1:]), np.array(visits).reshape(-1, *shape[1:])
 

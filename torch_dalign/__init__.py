@@ -1,0 +1,10 @@
+"""torch-dalign: differentiable sequence alignment for PyTorch."""
+
+from . import functional, plot
+from ._build_info import build_info
+from .cost import pairwise
+from .softdtw import SoftDTW, gak
+
+__version__: str = build_info()["version"]
+
+__all__ = ["SoftDTW", "build_info", "functional", "gak", "pairwise", "plot"]

@@ -1,0 +1,37 @@
+"""What all autograd Functions of this package share."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+
+class BatchedFunction(Function):
+    """A Function over a batch that torch.vmap cannot map once more."""
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> NoReturn:
+        """Refuse, and say what to do."""
+        raise RuntimeError("torch.vmap cannot map over torch_dalign: fold the mapped dimension into the batch (B, ...)")
+
+
+class LastDerivative(BatchedFunction):
+    """A second derivative. Its own derivative is a third one, which is not implemented."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> NoReturn:
+        """Refuse."""
+        raise RuntimeError("torch_dalign: third-order derivatives are not implemented")
+
+
+def is_differentiated_again() -> bool:
+    """Inside a backward: whether its result must itself be differentiable (torch.compile knows no create_graph)."""
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def inner(weights: Tensor, values: Tensor) -> Tensor:
+    """<weights, values> per item (B,), in float64; a cell of weight 0 adds nothing, be its value inf or NaN."""
+    return (weights * values.masked_fill(weights == 0, 0)).sum((1, 2), dtype=torch.float64)

@@ -1,0 +1,132 @@
+"""Loads the compiled library, which registers the ops ``torch.ops.dalign.*``, and tells torch.compile their shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch  # before _C: the library needs torch's own
+from torch import Tensor
+
+from . import _C
+
+ops = torch.ops.dalign
+
+Pair = tuple[Tensor, Tensor]
+
+
+def _fake(name: str) -> Callable[..., Any]:
+    return torch.library.register_fake(f"dalign::{name}")
+
+
+def _result(like: Tensor, need: bool) -> Tensor:
+    """A contiguous gradient for `like`, or an empty tensor when it is not needed."""
+    return like.new_empty(like.shape if need else (0,))
+
+
+def _state(like: Tensor, n: int, m: int, band: float, keep: bool) -> Tensor:
+    """What backward needs. Its size is known to the C library alone: with symbolic lengths it is a new symbol."""
+    if not keep:
+        size = 0
+    elif isinstance(n, int) and isinstance(m, int):
+        size = _C.softdtw_state_bytes(n, m, band, like.dtype == torch.float64)
+    else:
+        size = torch.library.get_ctx().new_dynamic_size(min=0)
+    return like.new_empty((like.shape[0], size), dtype=torch.uint8)
+
+
+@_fake("cost")
+def _(x: Tensor, y: Tensor, metric: str) -> Tensor:
+    return x.new_empty((x.shape[0], x.shape[1], y.shape[1]))
+
+
+@_fake("cost_backward")
+def _(x: Tensor, y: Tensor, metric: str, grad_cost: Tensor, need_x: bool, need_y: bool) -> Pair:
+    return _result(x, need_x), _result(y, need_y)
+
+
+@_fake("softdtw")
+def _(
+    cost: Tensor,
+    gamma: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    step_weights: list[float],
+    band: float,
+    keep: bool,
+) -> Pair:
+    return cost.new_empty((cost.shape[0],)), _state(cost, cost.shape[1], cost.shape[2], band, keep)
+
+
+@_fake("softdtw_backward")
+def _(
+    cost: Tensor,
+    gamma: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    step_weights: list[float],
+    band: float,
+    value: Tensor,
+    state: Tensor,
+    grad_value: Tensor,
+) -> Pair:
+    return _result(cost, True), cost.new_empty((cost.shape[0],), dtype=torch.float64)
+
+
+@_fake("softdtw_alignment")
+def _(
+    cost: Tensor,
+    gamma: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    step_weights: list[float],
+    band: float,
+) -> Tensor:
+    return _result(cost, True)
+
+
+@_fake("softdtw_hvp")
+def _(
+    cost: Tensor,
+    tangent: Tensor,
+    gamma: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    step_weights: list[float],
+    band: float,
+) -> Tensor:
+    return _result(cost, True)
+
+
+@_fake("softdtw_features")
+def _(
+    x: Tensor,
+    y: Tensor,
+    metric: str,
+    gamma: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    step_weights: list[float],
+    band: float,
+    keep: bool,
+) -> Pair:
+    return x.new_empty((x.shape[0],)), _state(x, x.shape[1], y.shape[1], band, keep)
+
+
+@_fake("softdtw_features_backward")
+def _(
+    x: Tensor,
+    y: Tensor,
+    metric: str,
+    gamma: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    step_weights: list[float],
+    band: float,
+    value: Tensor,
+    state: Tensor,
+    grad_value: Tensor,
+    need_x: bool,
+    need_y: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _result(x, need_x), _result(y, need_y), x.new_empty((x.shape[0],), dtype=torch.float64)

@@ -1,0 +1,735 @@
+r"""soft-DTW: a differentiable dynamic time warping loss, its expected alignment, and divergences.
+
+.. math::
+    R_{0,0} = C_{0,0}, \quad
+    R_{i,j} = \min{}^\gamma_k \big(R_{(i,j) - \text{step}_k} + w_k C_{i,j}\big), \quad
+    \min{}^\gamma(a) = -\gamma \log \sum_k e^{-a_k / \gamma}
+
+with the steps down (1, 0), right (0, 1) and diagonal (1, 1). The value is R in the last corner, and its gradient with
+respect to the costs is the alignment H, the expected weight with which a path visits a cell.
+
+Derivatives that the Functions below use, with P = (d H / d C) T the Hessian product of a tangent T::
+
+    d value / d C     = H                          d value / d gamma = (value - <H, C>) / gamma =: slope
+    d H / d gamma     = -(d H / d C) C / gamma     d slope / d C     = -(d H / d C) C / gamma
+    d slope / d gamma = <C, (d H / d C) C> / gamma^2
+
+(value is homogeneous of degree 1 in (C, gamma), H and slope of degree 0.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import _checks
+from ._autograd import BatchedFunction, LastDerivative, inner, is_differentiated_again
+from ._modules import SmoothedLoss
+from ._ops import ops
+from .cost import CostFunction, CostGradFunction, gradients, leaf
+
+Metric = str | Callable[[Tensor, Tensor], Tensor]
+DIVERGENCES = (False, True, "sharp", "mean_cost")
+
+
+class Options(NamedTuple):
+    """Checked options, in the order in which every op and Function takes them after its costs."""
+
+    gamma: Tensor
+    x_lengths: Tensor | None
+    y_lengths: Tensor | None
+    step_weights: list[float]
+    band: float
+
+
+# ---------------------------------------------------------------- functions of a cost lattice
+
+
+def soft_dtw(
+    cost: Tensor,
+    gamma: float | Tensor = 1.0,
+    *,
+    x_lengths: Tensor | None = None,
+    y_lengths: Tensor | None = None,
+    band: float | None = None,
+    step_weights: tuple[float, float, float] | None = None,
+) -> Tensor:
+    r"""soft-DTW value of given costs.
+
+    .. math:: \text{value} = \min{}^\gamma_{\pi} \sum_{(i,j) \in \pi} w_{ij} C_{ij}
+
+    over all paths :math:`\pi` from the first to the last corner, where :math:`w_{ij}` is the weight of the step into
+    the cell and 1 in the first cell.
+
+    Parameters
+    ----------
+    cost : Tensor
+        (B, N, M), float32 or float64; float16 and bfloat16 are computed in float32. A cell of cost +inf is blocked.
+    gamma : float or Tensor, default 1.0
+        Smoothing > 0; towards 0 the value becomes hard DTW. A 0-dim tensor may require grad.
+    x_lengths, y_lengths : Tensor, optional
+        (B,) integers: item b uses the first x_lengths[b] rows and y_lengths[b] columns. What lies beyond is never read,
+        its gradient is 0.
+    band : int or float, optional
+        Sakoe-Chiba band: an integer >= 1 or a float >= 0.5. Cell (i, j) is allowed when
+        :math:`|i (M - 1) - j (N - 1)| \le \text{band} \cdot \max(N - 1, M - 1)` with the item's own lengths.
+    step_weights : tuple of three floats, optional
+        Weights >= 0 of the steps down (1, 0), right (0, 1), diagonal (1, 1); inf blocks a step. Default: ones.
+
+    Returns
+    -------
+    Tensor
+        (B,), float64 for float64 costs, else float32. +inf with gradient 0 where no path is left; NaN where a cost is
+        NaN. Twice differentiable in cost and gamma (the second time in eager mode only).
+
+    Raises
+    ------
+    ValueError
+        For shapes, lengths or options out of range.
+    TypeError
+        For other dtypes.
+
+    References
+    ----------
+    Cuturi and Blondel, "Soft-DTW: a Differentiable Loss Function for Time-Series", ICML 2017.
+    Zeitler, Krause and Müller, "Soft dynamic time warping with variable step weights", ICASSP 2024.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_dalign import functional
+    >>> cost = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+    >>> functional.soft_dtw(cost, gamma=0.01)
+    tensor([0.])
+    """
+    lattice = _checks.lattice(cost)
+    options = _options(gamma, x_lengths, y_lengths, step_weights, band, lattice.shape)
+    return _value_of_costs(lattice, options)
+
+
+def alignment(
+    cost: Tensor,
+    gamma: float | Tensor = 1.0,
+    *,
+    x_lengths: Tensor | None = None,
+    y_lengths: Tensor | None = None,
+    band: float | None = None,
+    step_weights: tuple[float, float, float] | None = None,
+) -> Tensor:
+    r"""Expected alignment of given costs, the gradient of `soft_dtw`.
+
+    .. math:: H_{ij} = \frac{\partial\, \text{value}}{\partial C_{ij}}
+
+    With unit step weights this is the probability that a path visits the cell; every path starts in the first corner
+    and ends in the last, so these two are 1.
+
+    Parameters
+    ----------
+    cost, gamma, x_lengths, y_lengths, band, step_weights
+        As in `soft_dtw`.
+
+    Returns
+    -------
+    Tensor
+        (B, N, M), float64 for float64 costs, else float32; 0 beyond an item's lengths, in blocked cells, and where no
+        path is left. Differentiable once in cost and gamma (a Hessian product of the value).
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `soft_dtw`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_dalign import functional
+    >>> functional.alignment(torch.zeros(1, 2, 2))
+    tensor([[[1.0000, 0.3333],
+             [0.3333, 1.0000]]])
+    """
+    lattice = _checks.lattice(cost)
+    return AlignmentFunction.apply(lattice, *_options(gamma, x_lengths, y_lengths, step_weights, band, lattice.shape))
+
+
+def gak(
+    x: Tensor,
+    y: Tensor,
+    gamma: float | Tensor = 1.0,
+    metric: Metric = "sqeuclidean",
+    *,
+    x_lengths: Tensor | None = None,
+    y_lengths: Tensor | None = None,
+    band: float | None = None,
+    step_weights: tuple[float, float, float] | None = None,
+) -> Tensor:
+    r"""Logarithm of the global alignment kernel.
+
+    .. math:: \log k(x, y) = \log \sum_\pi e^{-\langle \pi, C \rangle / \gamma} = -\text{soft-DTW}_\gamma(x, y) / \gamma
+
+    Parameters
+    ----------
+    x, y : Tensor
+        (B, N, D) and (B, M, D), as `SoftDTW` takes them.
+    gamma : float or Tensor, default 1.0
+        Width of the kernel; a 0-dim tensor may require grad.
+    metric, x_lengths, y_lengths, band, step_weights
+        As in `SoftDTW`.
+
+    Returns
+    -------
+    Tensor
+        (B,), differentiable as `SoftDTW`; -inf where no path is left.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `SoftDTW`.
+
+    References
+    ----------
+    Cuturi, "Fast Global Alignment Kernels", ICML 2011.
+
+    Examples
+    --------
+    >>> import torch, torch_dalign as dalign
+    >>> dalign.gak(torch.zeros(1, 2, 1), torch.zeros(1, 2, 1)).exp()  # three paths of cost 0
+    tensor([3.0000])
+    """
+    checked = _checks.gamma(gamma)
+    problem = _problem(x, y, metric, checked, x_lengths, y_lengths, step_weights, band)
+    value = problem.value()
+    return -value / checked.to(value.dtype)
+
+
+# ---------------------------------------------------------------- the loss module
+
+
+class SoftDTW(SmoothedLoss):
+    r"""soft-DTW loss between two batches of sequences of any lengths.
+
+    .. math:: \text{loss}(x, y) = \min{}^\gamma_{\pi} \sum_{(i,j) \in \pi} w_{ij}\, C(x_i, y_j), \qquad
+              \min{}^\gamma(a) = -\gamma \log \sum_k e^{-a_k / \gamma}
+
+    The costs are fused into the recursion: from features in, nothing of size N M is stored.
+
+    Parameters
+    ----------
+    gamma : float, Tensor or nn.Parameter, default 1.0
+        Smoothing > 0; towards 0 the loss becomes hard DTW. A tensor that requires grad or a parameter is learned.
+        ``loss.gamma = 0.1`` changes it without recompiling a compiled training step.
+    metric : str or callable, default "sqeuclidean"
+        A metric of `pairwise` ("sqeuclidean", "euclidean", "manhattan", "cosine", "nll", "bce"), a callable
+        ``metric(x, y) -> cost`` (B, N, M), or "precomputed": the module is then called as ``loss(cost)``.
+    band : int or float, optional
+        Sakoe-Chiba band, an integer >= 1 or a float >= 0.5: cell (i, j) is allowed when
+        :math:`|i (M - 1) - j (N - 1)| \le \text{band} \cdot \max(N - 1, M - 1)` with the item's own lengths. Saves time
+        and memory.
+    divergence : bool or str, default False
+        The loss itself is not 0 for y = x, and can be negative. True gives the divergence
+        :math:`s(x, y) - \tfrac12 s(x, x) - \tfrac12 s(y, y)` with s = soft-DTW, "sharp" the one with the expected path
+        cost :math:`s = \langle H, C \rangle`, "mean_cost" the one with the mean cost of all paths
+        :math:`s = \langle H_0, C \rangle`, where :math:`H_0` is the alignment of zero costs. The last two store
+        lattices (B, N, M). Not with "nll", "bce" and "precomputed".
+    step_weights : tuple of three floats, optional
+        Weights >= 0 of the steps down (1, 0), right (0, 1), diagonal (1, 1); inf blocks a step. Default: ones.
+    reduction : str, default "mean"
+        "mean" or "sum" over the batch, or "none".
+
+    Notes
+    -----
+    Call: ``loss(x, y, x_lengths=None, y_lengths=None)``.
+
+    * x (B, N, D), y (B, M, D), float32 or float64; float16 and bfloat16 are computed in float32, also under autocast,
+      and give a float32 loss and gradients of their own type. y is (B, M) class indices for "nll".
+    * x_lengths, y_lengths (B,) integers in [1, N] and [1, M]; what lies beyond is never read, its gradient is 0.
+    * Output: a scalar, or (B,) with reduction "none". An item for which band, weights and blocked cells leave no path
+      has value +inf and gradient 0; one with a NaN has value and gradient NaN.
+    * Differentiable twice in x, y and gamma; the second time in eager mode only, and then lattices are stored.
+    * Results do not depend on the number of threads.
+
+    Raises
+    ------
+    ValueError
+        For shapes, lengths, labels or options out of range.
+    TypeError
+        For other dtypes, or a missing y.
+
+    References
+    ----------
+    Cuturi and Blondel, "Soft-DTW: a Differentiable Loss Function for Time-Series", ICML 2017.
+    Blondel, Mensch and Vert, "Differentiable Divergences Between Time Series", AISTATS 2021.
+
+    Examples
+    --------
+    >>> import torch, torch_dalign as dalign
+    >>> x = torch.randn(4, 50, 12, requires_grad=True)
+    >>> y = torch.randn(4, 30, 12)
+    >>> loss = dalign.SoftDTW(gamma=0.1)
+    >>> loss(x, y, y_lengths=torch.tensor([30, 20, 25, 30])).backward()
+    >>> x.grad.shape
+    torch.Size([4, 50, 12])
+    """
+
+    def __init__(
+        self,
+        gamma: float | Tensor = 1.0,
+        metric: Metric = "sqeuclidean",
+        band: float | None = None,
+        divergence: bool | str = False,
+        step_weights: tuple[float, float, float] | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(gamma, reduction)
+        _check_metric(metric)
+        _checks.choice(divergence, "divergence", DIVERGENCES)
+        if divergence and metric in ("nll", "bce", "precomputed"):
+            raise ValueError(f"divergence={divergence!r} needs a metric that compares x with x, not {metric!r}")
+        _checks.band(band)
+        _checks.step_weights(step_weights)
+        self.metric, self.band, self.divergence, self.step_weights = metric, band, divergence, step_weights
+
+    def forward(
+        self, x: Tensor, y: Tensor | None = None, x_lengths: Tensor | None = None, y_lengths: Tensor | None = None
+    ) -> Tensor:
+        """The loss; ``x`` is the cost lattice for metric "precomputed"."""
+        term = self._term(x, y, x_lengths, y_lengths)
+        if self.divergence:
+            term = term - (self._term(x, x, x_lengths, x_lengths) + self._term(y, y, y_lengths, y_lengths)) / 2
+        return self._reduce(term)
+
+    def alignment(
+        self, x: Tensor, y: Tensor | None = None, x_lengths: Tensor | None = None, y_lengths: Tensor | None = None
+    ) -> Tensor:
+        """Expected alignment H (B, N, M) = d soft-DTW / d cost, itself differentiable in x, y and gamma.
+
+        With unit step weights H is the probability that a path visits a cell. Reduction and divergence play no part.
+
+        Examples
+        --------
+        >>> import torch, torch_dalign as dalign
+        >>> x = torch.tensor([[[0.0], [1.0], [1.0]]])
+        >>> dalign.SoftDTW(gamma=0.01).alignment(x, x[:, :2])
+        tensor([[[1., 0.],
+                 [0., 1.],
+                 [0., 1.]]])
+        """
+        return self._problem(x, y, x_lengths, y_lengths).alignment()
+
+    def extra_repr(self) -> str:
+        """Gamma, and what differs from the defaults."""
+        name = getattr(self.metric, "__name__", repr(self.metric)) if callable(self.metric) else repr(self.metric)
+        parts = [self._gamma_repr(), f"metric={name}"]
+        parts += [f"{k}={getattr(self, k)!r}" for k in ("band", "step_weights") if getattr(self, k) is not None]
+        parts += [f"divergence={self.divergence!r}"] if self.divergence else []
+        parts += [f"reduction={self.reduction!r}"] if self.reduction != "mean" else []
+        return ", ".join(parts)
+
+    def _problem(self, x: Any, y: Tensor | None, x_lengths: Tensor | None, y_lengths: Tensor | None) -> _Problem:
+        gamma = _checks.gamma(self.gamma)
+        return _problem(x, y, self.metric, gamma, x_lengths, y_lengths, self.step_weights, self.band)
+
+    def _term(self, x: Any, y: Tensor | None, x_lengths: Tensor | None, y_lengths: Tensor | None) -> Tensor:
+        """One of the terms s(x, y) of the loss or divergence, (B,)."""
+        problem = self._problem(x, y, x_lengths, y_lengths)
+        if self.divergence == "sharp":
+            return problem.sharp()
+        return problem.mean_cost() if self.divergence == "mean_cost" else problem.value()
+
+
+# ---------------------------------------------------------------- costs or features with their options
+
+
+class _Problem(NamedTuple):
+    """A checked batch: features with a named metric, or a lattice of costs (then y and metric are None)."""
+
+    x: Tensor
+    y: Tensor | None
+    metric: str | None
+    options: Options
+
+    def value(self) -> Tensor:
+        """soft-DTW (B,), fused where there are features."""
+        if self.y is None:
+            return _value_of_costs(self.x, self.options)
+        keep = _keeps(self.x, self.y, self.options.gamma)
+        return FeaturesFunction.apply(self.x, self.y, self.metric, *self.options, keep)[0]
+
+    def costs(self) -> Tensor:
+        """The lattice C (B, N, M)."""
+        if self.y is None or self.metric is None:
+            return self.x
+        return CostFunction.apply(*_blank_padding(self.x, self.y, self.options), self.metric)
+
+    def alignment(self) -> Tensor:
+        """H (B, N, M)."""
+        return AlignmentFunction.apply(self.costs(), *self.options)
+
+    def sharp(self) -> Tensor:
+        """<H, C> (B,), +inf where no path is left."""
+        costs = self.costs()
+        return _expected_cost(AlignmentFunction.apply(costs, *self.options), costs)
+
+    def mean_cost(self) -> Tensor:
+        """<H_0, C> (B,): the mean cost of all paths, +inf where there is none."""
+        costs = self.costs()
+        uniform = torch.zeros_like(costs).masked_fill(costs == torch.inf, torch.inf)
+        options = self.options._replace(gamma=torch.ones_like(self.options.gamma))
+        return _expected_cost(AlignmentFunction.apply(uniform, *options), costs)
+
+
+def _problem(
+    x: Tensor,
+    y: Tensor | None,
+    metric: Metric,
+    gamma: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    step_weights: tuple[float, float, float] | None,
+    band: float | None,
+) -> _Problem:
+    _check_metric(metric)
+    if metric == "precomputed":
+        if y is not None:
+            raise ValueError("y must be left out for metric 'precomputed': loss(cost, x_lengths=..., y_lengths=...)")
+        lattice = _checks.lattice(x)
+        return _Problem(lattice, None, None, _options(gamma, x_lengths, y_lengths, step_weights, band, lattice.shape))
+    if y is None:
+        raise TypeError(f"y is missing (it may be left out for metric 'precomputed' alone, not for {metric!r})")
+    if not isinstance(metric, str):
+        lattice = _checks.lattice(metric(x, y), "the result of metric(x, y)")
+        return _Problem(lattice, None, None, _options(gamma, x_lengths, y_lengths, step_weights, band, lattice.shape))
+    x, y = _checks.features(x, _apart(y, x), metric)
+    shape = (x.shape[0], x.shape[1], y.shape[1])
+    options = _options(gamma, x_lengths, y_lengths, step_weights, band, shape)
+    if metric == "nll":
+        _checks.label_values(y, x.shape[2], options.y_lengths)
+    return _Problem(x, y, metric, options)
+
+
+def _apart(second: Any, first: Any) -> Any:
+    """second, as a tensor of its own when it is first: torch.compile allows no Function to take one tensor twice."""
+    return second.view_as(second) if isinstance(second, Tensor) and second is first else second
+
+
+def _check_metric(metric: object) -> None:
+    if not callable(metric):
+        _checks.choice(metric, "metric (if not callable)", (*_checks.METRICS, "precomputed"))
+
+
+def _options(
+    gamma: float | Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    step_weights: tuple[float, float, float] | None,
+    band: float | None,
+    shape: tuple[int, ...],
+) -> Options:
+    return Options(
+        _checks.gamma(gamma),
+        _checks.lengths(x_lengths, "x_lengths", shape[0], shape[1]),
+        _checks.lengths(_apart(y_lengths, x_lengths), "y_lengths", shape[0], shape[2]),
+        _checks.step_weights(step_weights),
+        _checks.band(band),
+    )
+
+
+def _keeps(*inputs: Tensor) -> bool:
+    """Whether forward should keep what backward needs."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+
+
+def _value_of_costs(lattice: Tensor, options: Options) -> Tensor:
+    return SoftDTWFunction.apply(lattice, *options, _keeps(lattice, options.gamma))[0]
+
+
+def _blank_padding(x: Tensor, y: Tensor, options: Options) -> tuple[Tensor, Tensor]:
+    """The features with zeros beyond the lengths, where they may hold anything."""
+    return _blank(x, options.x_lengths), _blank(y, options.y_lengths)
+
+
+def _blank(x: Tensor, lengths: Tensor | None) -> Tensor:
+    if lengths is None:
+        return x
+    padding = _checks.padding(x.shape[1], lengths)
+    return x.masked_fill(padding if x.dim() == 2 else padding.unsqueeze(2), 0)
+
+
+def _expected_cost(align: Tensor, costs: Tensor) -> Tensor:
+    """<H, C> (B,); the first cell has H = 1 unless there is no path."""
+    return inner(align, costs).to(costs.dtype).masked_fill(align[:, 0, 0] == 0, torch.inf)
+
+
+# ---------------------------------------------------------------- autograd: from costs
+
+
+def gamma_slope(value: Tensor, mean_cost: Tensor, gamma: Tensor) -> Tensor:
+    """d value / d gamma (B,) in float64, 0 where no path is left."""
+    return ((value - mean_cost) / gamma).masked_fill(value == torch.inf, 0)
+
+
+class SoftDTWFunction(BatchedFunction):
+    """(C, gamma) -> value, and the state that backward reads."""
+
+    @staticmethod
+    def forward(
+        cost: Tensor,
+        gamma: Tensor,
+        x_lengths: Tensor | None,
+        y_lengths: Tensor | None,
+        step_weights: list[float],
+        band: float,
+        keep: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Value (B,), state."""
+        return ops.softdtw(cost, gamma, x_lengths, y_lengths, step_weights, band, keep)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keep inputs and outputs."""
+        cost, gamma, x_lengths, y_lengths, ctx.step_weights, ctx.band, _ = inputs
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(cost, gamma, x_lengths, y_lengths, *output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_value: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        """grad_value H, and its inner product with the slope."""
+        if grad_value is None:
+            return (None,) * 7
+        run: Any = SoftDTWGradFunction.apply if is_differentiated_again() else SoftDTWGradFunction.forward
+        grad_cost, slope = run(grad_value, *ctx.saved_tensors, ctx.step_weights, ctx.band)
+        grad_gamma = (grad_value * slope).sum() if ctx.needs_input_grad[1] else None
+        return grad_cost, grad_gamma, None, None, None, None, None
+
+
+class SoftDTWGradFunction(BatchedFunction):
+    """(g, C, gamma) -> g H, slope."""
+
+    @staticmethod
+    def forward(
+        grad_value: Tensor,
+        cost: Tensor,
+        gamma: Tensor,
+        x_lengths: Tensor | None,
+        y_lengths: Tensor | None,
+        value: Tensor,
+        state: Tensor,
+        step_weights: list[float],
+        band: float,
+    ) -> tuple[Tensor, Tensor]:
+        """G (B, N, M), slope (B,) in float64."""
+        grad_cost, mean_cost = ops.softdtw_backward(
+            cost, gamma, x_lengths, y_lengths, step_weights, band, value, state, grad_value
+        )
+        return grad_cost, gamma_slope(value, mean_cost, gamma)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keep the inputs, but not the state: the second derivative starts afresh."""
+        grad_value, cost, gamma, x_lengths, y_lengths, _, _, ctx.step_weights, ctx.band = inputs
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(grad_value, cost, gamma, x_lengths, y_lengths)
+
+    @staticmethod
+    def backward(ctx: Any, tangent: Tensor | None, grad_slope: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Derivatives of <tangent, g H> + <grad_slope, slope>."""
+        grad_value, cost, gamma, x_lengths, y_lengths = ctx.saved_tensors
+        options = (gamma, x_lengths, y_lengths, ctx.step_weights, ctx.band)
+        direction = torch.zeros_like(cost)
+        grad_grad_value = None
+        if tangent is not None:
+            direction = direction + grad_value[:, None, None] * tangent
+            if ctx.needs_input_grad[0]:
+                grad_grad_value = inner(AlignmentFunction.apply(cost, *options), tangent).to(grad_value.dtype)
+        if grad_slope is not None:
+            direction = direction - (grad_slope / gamma).to(cost.dtype)[:, None, None] * cost
+        grad_cost, grad_gamma = second_order(cost, direction, *options)
+        return grad_grad_value, grad_cost, grad_gamma, None, None, None, None, None, None
+
+
+class AlignmentFunction(BatchedFunction):
+    """(C, gamma) -> H."""
+
+    @staticmethod
+    def forward(
+        cost: Tensor,
+        gamma: Tensor,
+        x_lengths: Tensor | None,
+        y_lengths: Tensor | None,
+        step_weights: list[float],
+        band: float,
+    ) -> Tensor:
+        """H (B, N, M)."""
+        return ops.softdtw_alignment(cost, gamma, x_lengths, y_lengths, step_weights, band)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the inputs."""
+        cost, gamma, x_lengths, y_lengths, ctx.step_weights, ctx.band = inputs
+        ctx.save_for_backward(cost, gamma, x_lengths, y_lengths)
+
+    @staticmethod
+    def backward(ctx: Any, tangent: Tensor) -> tuple[Tensor | None, ...]:
+        """The Hessian product of the tangent."""
+        cost, *rest = ctx.saved_tensors
+        grad_cost, grad_gamma = second_order(cost, tangent, *rest, ctx.step_weights, ctx.band)
+        return grad_cost, grad_gamma, None, None, None, None
+
+
+class HessianFunction(LastDerivative):
+    """(C, T) -> (d H / d C) T."""
+
+    @staticmethod
+    def forward(
+        cost: Tensor,
+        tangent: Tensor,
+        gamma: Tensor,
+        x_lengths: Tensor | None,
+        y_lengths: Tensor | None,
+        step_weights: list[float],
+        band: float,
+    ) -> Tensor:
+        """P (B, N, M)."""
+        return ops.softdtw_hvp(cost, tangent, gamma, x_lengths, y_lengths, step_weights, band)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing to keep."""
+
+
+def second_order(cost: Tensor, tangent: Tensor, gamma: Tensor, *options: Any) -> tuple[Tensor, Tensor]:
+    """P = (d H / d C) T for the costs, and -<C, P> / gamma for gamma."""
+    run = HessianFunction.apply if is_differentiated_again() else HessianFunction.forward
+    product = run(cost, tangent, gamma, *options)
+    return product, -inner(product, cost).sum() / gamma
+
+
+# ---------------------------------------------------------------- autograd: from features
+
+
+class FeaturesFunction(BatchedFunction):
+    """(x, y, gamma) -> value, and the state that backward reads; the costs are never stored."""
+
+    @staticmethod
+    def forward(
+        x: Tensor,
+        y: Tensor,
+        metric: str,
+        gamma: Tensor,
+        x_lengths: Tensor | None,
+        y_lengths: Tensor | None,
+        step_weights: list[float],
+        band: float,
+        keep: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Value (B,), state."""
+        return ops.softdtw_features(x, y, metric, gamma, x_lengths, y_lengths, step_weights, band, keep)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Keep inputs and outputs."""
+        x, y, ctx.metric, gamma, x_lengths, y_lengths, ctx.step_weights, ctx.band, _ = inputs
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(x, y, gamma, x_lengths, y_lengths, *output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_value: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        """Gradients of x, y and gamma."""
+        if grad_value is None:
+            return (None,) * 9
+        need_x, need_y, _, need_gamma = ctx.needs_input_grad[:4]
+        run: Any = FeaturesGradFunction.apply if is_differentiated_again() else FeaturesGradFunction.forward
+        grad_x, grad_y, slope = run(
+            grad_value, *ctx.saved_tensors, ctx.metric, ctx.step_weights, ctx.band, need_x, need_y
+        )
+        grad_gamma = (grad_value * slope).sum() if need_gamma else None
+        return grad_x if need_x else None, grad_y if need_y else None, None, grad_gamma, *(None,) * 5
+
+
+class FeaturesGradFunction(BatchedFunction):
+    """(g, x, y, gamma) -> gradients of <g, value> in x and y, slope."""
+
+    @staticmethod
+    def forward(
+        grad_value: Tensor,
+        x: Tensor,
+        y: Tensor,
+        gamma: Tensor,
+        x_lengths: Tensor | None,
+        y_lengths: Tensor | None,
+        value: Tensor,
+        state: Tensor,
+        metric: str,
+        step_weights: list[float],
+        band: float,
+        need_x: bool,
+        need_y: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Both gradients (empty where not needed), and slope (B,) in float64."""
+        grad_x, grad_y, mean_cost = ops.softdtw_features_backward(
+            x, y, metric, gamma, x_lengths, y_lengths, step_weights, band, value, state, grad_value, need_x, need_y
+        )
+        return grad_x, grad_y, gamma_slope(value, mean_cost, gamma)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep the inputs, but not the state: the second derivative starts afresh."""
+        grad_value, x, y, gamma, x_lengths, y_lengths, _, _, ctx.metric, *ctx.options, ctx.need_x, ctx.need_y = inputs
+        ctx.save_for_backward(grad_value, x, y, gamma, x_lengths, y_lengths)
+
+    @staticmethod
+    def backward(ctx: Any, tangent_x: Tensor, tangent_y: Tensor, grad_slope: Tensor) -> tuple[Tensor | None, ...]:
+        """Derivatives of <tangent_x, grad_x> + <tangent_y, grad_y> + <grad_slope, slope>."""
+        grads = FeaturesHessianFunction.apply(
+            *ctx.saved_tensors,
+            tangent_x if ctx.need_x else None,
+            tangent_y if ctx.need_y else None,
+            grad_slope,
+            ctx.metric,
+            *ctx.options,
+        )
+        needed = [g if need else None for g, need in zip(grads, ctx.needs_input_grad[:4], strict=True)]
+        return *needed, *(None,) * 9
+
+
+class FeaturesHessianFunction(LastDerivative):
+    """The second derivative, composed of those of the costs and of soft-DTW from a lattice."""
+
+    @staticmethod
+    def forward(
+        grad_value: Tensor,
+        x: Tensor,
+        y: Tensor,
+        gamma: Tensor,
+        x_lengths: Tensor | None,
+        y_lengths: Tensor | None,
+        tangent_x: Tensor | None,
+        tangent_y: Tensor | None,
+        grad_slope: Tensor,
+        metric: str,
+        step_weights: list[float],
+        band: float,
+    ) -> tuple[Tensor, ...]:
+        """Gradients in g, x, y and gamma (zeros where there is none)."""
+        with torch.enable_grad():
+            inputs = [leaf(t) for t in (grad_value, x, y, gamma)]
+            g, features_x, features_y, smoothing = inputs
+            options = Options(smoothing, x_lengths, y_lengths, step_weights, band)
+            blank_x, blank_y = _blank_padding(features_x, features_y, options)
+            lattice = CostFunction.apply(blank_x, blank_y, metric)
+            value, state = ops.softdtw(lattice.detach(), gamma, x_lengths, y_lengths, step_weights, band, True)
+            grad_cost, slope = SoftDTWGradFunction.apply(
+                g, lattice, smoothing, x_lengths, y_lengths, value, state, step_weights, band
+            )
+            grads = CostGradFunction.apply(
+                blank_x, blank_y, grad_cost, metric, tangent_x is not None, tangent_y is not None
+            )
+            return gradients((*grads, slope), (tangent_x, tangent_y, grad_slope), inputs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Nothing to keep."""
