@@ -1,0 +1,63 @@
+r"""Plain PyTorch soft-DTW, one anti-diagonal at a time: the baseline that needs no compiled code.
+
+With s = -R / gamma and c = C / gamma the recursion reads
+
+    s(i, j) = logaddexp( s(i-1, j), s(i, j-1), s(i-1, j-1) ) - c(i, j)
+
+All cells of an anti-diagonal i + j = k, of all items of the batch, are computed together; autograd does the rest. The
+costs are brought into anti-diagonal order once, by one gather, so a diagonal is a contiguous slice. In float64 it is
+the reference against which all peers are checked.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+NO_PATH = -1e30  # stands for -inf: the softmax of three -inf has no gradient
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """Return |x_i - y_j|^2 for all pairs of frames: x (B, N, D), y (B, M, D) -> (B, N, M), by one matrix product."""
+    squares = (x * x).sum(-1).unsqueeze(2) + (y * y).sum(-1).unsqueeze(1)
+    return torch.baddbmm(squares, x, y.mT, alpha=-2)
+
+
+def soft_dtw(cost: Tensor, gamma: float) -> Tensor:
+    """Return the soft-DTW values (B,) of given costs (B, N, M), differentiable by autograd."""
+    _, n, m = cost.shape
+    diagonals = _anti_diagonals(cost / gamma)
+    current = -diagonals[0]
+    last = pad(current, (1, 1), value=NO_PATH)
+    before = torch.full_like(last, NO_PATH)
+    for k in range(1, n + m - 1):
+        size = diagonals[k].shape[1]
+        drop = int(k >= m)  # from diagonal m on, the first row of a diagonal is one further down than on the last
+        up = last[:, drop : drop + size]
+        left = last[:, drop + 1 : drop + 1 + size]
+        skip = drop + int(k > m)
+        corner = before[:, skip : skip + size] if k > 1 else torch.full_like(up, NO_PATH)
+        current = torch.logaddexp(torch.logaddexp(up, left), corner) - diagonals[k]
+        before, last = last, pad(current, (1, 1), value=NO_PATH)
+    return -gamma * current[:, 0]
+
+
+def _anti_diagonals(cost: Tensor) -> tuple[Tensor, ...]:
+    """Split costs (B, N, M) into N + M - 1 anti-diagonals (B, length), rows ascending."""
+    order, sizes = _order(cost.shape[1], cost.shape[2])
+    return cost.flatten(1).index_select(1, order).split(sizes, dim=1)
+
+
+@lru_cache(maxsize=1)
+def _order(n: int, m: int) -> tuple[Tensor, list[int]]:
+    """Return the flat indices of the cells in anti-diagonal order and the lengths of the diagonals."""
+    k = torch.arange(n + m - 1)
+    first_row = (k - m + 1).clamp(min=0)
+    sizes = k.clamp(max=n - 1) - first_row + 1
+    diagonal = torch.repeat_interleave(k, sizes)
+    first_cell = sizes.cumsum(0) - sizes
+    row = torch.arange(n * m) - (first_cell - first_row)[diagonal]
+    return diagonal + row * (m - 1), sizes.tolist()
