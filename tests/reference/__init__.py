@@ -1,1 +1,1 @@
-"""Slow, obviously right NumPy float64 versions of what torch_dalign computes. One module per algorithm; torch is not used."""
+"""Slow, obviously right NumPy float64 versions of what torch_dalign computes, one module per algorithm; no torch."""

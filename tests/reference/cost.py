@@ -1,4 +1,4 @@
-"""Pairwise costs and their adjoints, written as the formulas stand in the documentation (float64, one pair of sequences).
+"""Pairwise costs and their adjoints, written as the formulas of the documentation (float64, one pair of sequences).
 
 x is (N, D); y is (M, D), or (M,) class indices for "nll". A cost is (N, M).
 """

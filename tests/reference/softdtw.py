@@ -5,8 +5,8 @@
 * `softdtw_fast`, `alignment_fast`: the same recursions by anti-diagonals, for N = M of some thousands.
 
     R(0, 0) = C(0, 0)
-    R(i, j) = softmin_gamma_k( R(i - down_k, j - right_k) + w_k C(i, j) ),  steps k = down (1, 0), right (0, 1), diagonal (1, 1)
-    softmin_gamma(a) = -gamma log sum_k exp(-a_k / gamma)
+    R(i, j) = softmin_gamma_k( R(i - down_k, j - right_k) + w_k C(i, j) )   for the steps k
+    softmin_gamma(a) = -gamma log sum_k exp(-a_k / gamma),   k = down (1, 0), right (0, 1), diagonal (1, 1)
 
 A +inf cost blocks its cell, a +inf weight its step; where no path is left the value is +inf and every derivative 0.
 A NaN or -inf cost in an allowed cell makes everything NaN.
