@@ -72,7 +72,7 @@ typedef struct {
   const int64_t *x_lengths, *y_lengths; /* (batch,) in [1, n], [1, m]; NULL: all full */
   double gamma;                         /* > 0 */
   double step_weights[3];               /* down (1,0), right (0,1), diagonal (1,1); +inf blocks a step */
-  double band;                          /* < 0: none; else |i (m-1) - j (n-1)| <= band max(n-1, m-1), item's lengths */
+  double band; /* < 0: none; else at least .5: cells with |i (m-1) - j (n-1)| <= band max(n-1, m-1), item's lengths */
 
   /* The costs: a lattice, or features and a metric (then nothing of size n m is stored). */
   const void *cost; /* (batch, n, m), or NULL */
@@ -81,7 +81,7 @@ typedef struct {
   const void *x, *y; /* as in dalign_cost_args */
 
   /* Forward writes value (batch,) and, when state is not NULL, what backward needs: state_stride bytes an item, at least
-   * dalign_softdtw_state_*(args). Backward reads both; where only its own numbers turn out to need the wide path it
+   * dalign_softdtw_state_*(args), at an address that is a multiple of 8. Backward reads both; where only its own numbers turn out to need the wide path it
    * rewrites the item's state. */
   void *value;
   void *state;
@@ -94,7 +94,7 @@ typedef struct {
   double *mean_cost;    /* (batch,) <H, C>, from which d value / d gamma = (value - <H, C>) / gamma */
 } dalign_softdtw_args;
 
-/* Bytes of state an item needs so that backward need not repeat the forward sweep. Depends on n, m and band alone. */
+/* Bytes of state an item needs for backward, which refuses to run without. Depends on n, m and band alone. */
 size_t dalign_softdtw_state_f32(const dalign_softdtw_args *args);
 size_t dalign_softdtw_state_f64(const dalign_softdtw_args *args);
 

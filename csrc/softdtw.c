@@ -12,8 +12,8 @@
  * Numbers. Every P and B is m 2^e with 1 <= m < 2 and e a whole number, so no cell needs a logarithm and nothing under-
  * or overflows. A lane's e counts from a base (a double) that each tile chooses anew, and rows handed from group to group
  * carry e as a double: e in a lane stays far below 2^24, where floats count exactly. Where that would fail (a cell's cost
- * above 2^14 gamma, or a tile whose entries differ by 2^22 powers of two) the float kernel gives the problem to the
- * double kernel ("wide"), whose e is exact to 2^52.
+ * above 2^14 gamma, or a tile whose entries differ by 2^22 powers of two), and where the value is so small against gamma
+ * that log P keeps few digits, the float kernel gives the problem to the double kernel ("wide").
  *
  * Order. TILE_STRIPS strips of LANES rows form a group; lane r of a strip works on column c - r at step c and strip s
  * works s LANES steps behind strip 0, so a cell's three predecessors are the lane itself, the lane above, and what that

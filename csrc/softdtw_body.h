@@ -10,6 +10,7 @@
 #if DALIGN_F32
 #define EXPONENT_RANGE 4194304.
 #define CELL_RANGE 16384.
+#define VALUE_RANGE .125 /* values below that many gammas are computed in double */
 #else
 #define EXPONENT_RANGE INFINITY
 #define CELL_RANGE INFINITY
@@ -573,6 +574,10 @@ static dalign_status FN(close_forward_)(problem *p) {
   const double value = nan ? NAN : p->value;
   if (nan && p->state) p->state->z_m = NAN;
   if (p->asked == DALIGN_BACKWARD) return DALIGN_RETRY;
+#if DALIGN_F32
+  /* The logarithm of a number near 1 has few digits in float. */
+  if (fabs(value) < VALUE_RANGE * p->args.gamma) return DALIGN_RETRY;
+#endif
   store_given(p->args.value, p->item, value, p->given_f32);
   return DALIGN_OK;
 }

@@ -73,7 +73,7 @@ static void FN(hessian_step_)(const dalign_softdtw_args *a, const hessian *h, in
                               double *product) {
   if (!(pi > 0)) return;
   const double w = a->step_weights[step];
-  const double change = pi * (h->tangent[at] - h->tangent[from] - w * v) / a->gamma;
+  const double change = pi * (h->tangent[at] - (h->tangent[from] + w * v)) / a->gamma;
   *mass += pi * e;
   *slope += pi * f + change * e;
   *product += w * (pi * f + change * e);
@@ -86,6 +86,8 @@ static void FN(hessian_row_back_)(const dalign_softdtw_args *a, hessian *h, int6
   for (int64_t j = h->high[i]; j >= h->low[i]; j--) {
     const int64_t at = i * m + j;
     const double e = mass[j], f = slope[j], v = (double)tangent[j];
+    product[j] = 0;
+    if (e == 0 && f == 0) continue; /* no path from here to the end: tangents of such cells may be anything */
     double sum = i || j ? 0 : f;
     FN(hessian_step_)(a, h, DOWN, h->down[at], at, at - m, v, e, f, mass_up + j, slope_up + j, &sum);
     FN(hessian_step_)(a, h, RIGHT, h->right[at], at, at - 1, v, e, f, mass + j - 1, slope + j - 1, &sum);
