@@ -18,7 +18,7 @@ static void FN(cut_features_)(features *f, dalign_arena *a, dalign_metric metric
   const int64_t k = FN(prepared_numbers_)(metric, d), strips = (n + LANES - 1) / LANES;
   f->metric = metric, f->n = n, f->m = m, f->d = d, f->k = k, f->strips = strips;
   f->k_padded = (k + LANES - 1) / LANES * LANES;
-  f->reversed_length = m + 6 * LANES;
+  f->reversed_length = (m + 6 * LANES + 31) / 32 * 32 + 16; /* an odd multiple of 16, so that rows spread over cache sets */
   f->x_strips = dalign_arena_take(a, sizeof(REAL) * (size_t)(strips * k * LANES));
   f->y_reversed = f->x_rows = f->y_rows = f->grad_x = f->grad_y = NULL;
   if (metric == DALIGN_NLL) {
@@ -69,6 +69,9 @@ static void FN(prepare_frame_)(const features *f, const void *frames, int64_t i,
       out[c * stride] = is_y ? p : -FN(clamped_log_)(p);
       out[(d + c) * stride] = is_y ? 1 - p : -FN(clamped_log_)(1 - p);
     }
+  } else if (given == DALIGN_F32) {
+    const REAL *frame = (const REAL *)frames + i * d;
+    for (int64_t c = 0; c < d; c++) out[c * stride] = frame[c];
   } else {
     for (int64_t c = 0; c < d; c++) out[c * stride] = load_given(frames, i * d + c, given);
   }
@@ -80,36 +83,32 @@ static void FN(copy_rows_)(REAL *rows, const REAL *from, int64_t i, int64_t k, i
   for (int64_t c = k; c < k_padded; c++) row[c] = 0;
 }
 
-static int FN(any_nan_)(const REAL *from, int64_t k, int64_t stride) {
+static int FN(any_nan_)(const REAL *numbers, int64_t count) {
   int nan = 0;
-  for (int64_t c = 0; c < k; c++) nan |= from[c * stride] != from[c * stride];
+  for (int64_t i = 0; i < count; i++) nan |= numbers[i] != numbers[i];
   return nan;
 }
 
 static int FN(prepare_x_)(features *f, const void *x) {
-  int nan = 0;
   memset(f->x_strips, 0, sizeof(REAL) * (size_t)(f->strips * f->k * LANES));
   for (int64_t i = 0; i < f->n; i++) {
     REAL *out = f->x_strips + i / LANES * f->k * LANES + i % LANES;
     FN(prepare_frame_)(f, x, i, 0, out, LANES);
-    nan |= FN(any_nan_)(out, f->k, LANES);
     if (f->x_rows) FN(copy_rows_)(f->x_rows, out, i, f->k, f->k_padded, LANES);
   }
   if (f->x_rows)
     memset(f->x_rows + f->n * f->k_padded, 0, sizeof(REAL) * (size_t)((f->strips * LANES - f->n) * f->k_padded));
-  return nan;
+  return FN(any_nan_)(f->x_strips, f->strips * f->k * LANES);
 }
 
 static int FN(prepare_y_)(features *f, const void *y) {
-  int nan = 0;
   memset(f->y_reversed, 0, sizeof(REAL) * (size_t)(f->k * f->reversed_length));
   for (int64_t j = 0; j < f->m; j++) {
     REAL *out = f->y_reversed + f->m - 1 - j + 3 * LANES;
     FN(prepare_frame_)(f, y, j, 1, out, f->reversed_length);
-    nan |= FN(any_nan_)(out, f->k, f->reversed_length);
     if (f->y_rows) FN(copy_rows_)(f->y_rows, out, j, f->k, f->k_padded, f->reversed_length);
   }
-  return nan;
+  return FN(any_nan_)(f->y_reversed, f->k * f->reversed_length);
 }
 
 int FN(dalign_features_prepare)(features *f, dalign_metric metric, int64_t n, int64_t m, int64_t d, const void *x,

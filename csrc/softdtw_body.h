@@ -47,24 +47,28 @@ static void FN(judge_costs_)(problem *p, const REAL *cost, int64_t numbers) {
   }
 }
 
-static void FN(check_costs_)(problem *p, const worker *w, int s) {
+static int FN(costs_are_plain_)(const problem *p, const worker *w, int s) {
   const REAL *cost = w->cost + (s * TILE_PITCH + w->begin[s]) * LANES;
   const vec limit = v_set1(p->cost_limit);
-  const int64_t steps = w->end[s] - w->begin[s];
-  int fine = 1;
-  for (int64_t t = 0; t < steps; t++) fine &= v_all_below(v_abs(v_load(cost + t * LANES)), limit);
-  if (!fine) FN(judge_costs_)(p, cost, steps * LANES);
+  int plain = 1;
+  for (int t = 0; t < w->end[s] - w->begin[s]; t++) plain &= v_all_below(v_abs(v_load(cost + t * LANES)), limit);
+  return plain;
 }
 
+/* Costs of the strips' steps in this tile, +inf outside the lattice or band. Frames are looked at before the +inf come in,
+ * so that only odd numbers cost the closer look. */
 static void FN(fill_costs_)(problem *p, worker *w, int64_t g, int64_t step, int check) {
   const int64_t row0 = g * GROUP_ROWS;
   const int strips = p->group[g].strips;
   if (!p->cost) FN(dalign_cost_tile)(&p->frames, g * TILE_STRIPS, strips, step, w->begin, w->end, w->cost);
   for (int s = 0; s < strips; s++) {
     if (w->begin[s] >= w->end[s]) continue;
+    int plain = !check || (!p->cost && FN(costs_are_plain_)(p, w, s));
     if (p->cost || !FN(strip_is_inside_)(p, w, s, row0 + s * LANES, step))
       for (int r = 0; r < LANES; r++) FN(row_costs_)(p, w, s, r, row0 + s * LANES + r, step);
-    if (check) FN(check_costs_)(p, w, s);
+    if (!plain && p->cost) plain = FN(costs_are_plain_)(p, w, s);
+    if (!plain)
+      FN(judge_costs_)(p, w->cost + (s * TILE_PITCH + w->begin[s]) * LANES, (w->end[s] - w->begin[s]) * LANES);
   }
 }
 
