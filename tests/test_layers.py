@@ -1,4 +1,4 @@
-"""What a training script expects of modules: repr, moves, state, copies, compilation, mixed precision, parallel data."""
+"""What a training script expects of modules: repr, moves, state, copies, compilation, mixed precision, DDP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures are drawn from every kind of input, on the axes that were given; without matplotlib they say how to get it."""
+"""Pictures are drawn from every kind of input, on the axes that were given; without matplotlib they say what to do."""
 
 from __future__ import annotations
 

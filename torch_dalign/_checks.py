@@ -20,7 +20,8 @@ HALF = (torch.float16, torch.bfloat16)
 
 def choice(value: object, name: str, options: Sequence[object]) -> None:
     """ValueError unless value is one of the options."""
-    if not any(value is option or (isinstance(value, str) and value == option) for option in options):
+    known = value in options if isinstance(value, str) else any(value is option for option in options)
+    if not known:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
 
 
@@ -51,7 +52,7 @@ def dimensions(value: Tensor, name: str, letters: str) -> None:
     expected = "(" + ", ".join(letters) + ")"
     if value.dim() != len(letters):
         raise ValueError(f"{name} must have shape {expected}, got {tuple(value.shape)}")
-    if any(size == 0 for size in value.shape[1:]):
+    if 0 in value.shape[1:]:
         raise ValueError(
             f"{name} must have shape {expected} with {', '.join(letters[1:])} >= 1, got {tuple(value.shape)}"
         )

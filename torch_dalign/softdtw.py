@@ -329,8 +329,7 @@ class SoftDTW(SmoothedLoss):
         return ", ".join(parts)
 
     def _problem(self, x: Any, y: Tensor | None, x_lengths: Tensor | None, y_lengths: Tensor | None) -> _Problem:
-        gamma = _checks.gamma(self.gamma)
-        return _problem(x, y, self.metric, gamma, x_lengths, y_lengths, self.step_weights, self.band)
+        return _problem(x, y, self.metric, self.gamma, x_lengths, y_lengths, self.step_weights, self.band)
 
     def _term(self, x: Any, y: Tensor | None, x_lengths: Tensor | None, y_lengths: Tensor | None) -> Tensor:
         """One of the terms s(x, y) of the loss or divergence, (B,)."""
@@ -385,7 +384,7 @@ def _problem(
     x: Tensor,
     y: Tensor | None,
     metric: Metric,
-    gamma: Tensor,
+    gamma: float | Tensor,
     x_lengths: Tensor | None,
     y_lengths: Tensor | None,
     step_weights: tuple[float, float, float] | None,
@@ -466,8 +465,10 @@ def _expected_cost(align: Tensor, costs: Tensor) -> Tensor:
 # ---------------------------------------------------------------- autograd: from costs
 
 
-def gamma_slope(value: Tensor, mean_cost: Tensor, gamma: Tensor) -> Tensor:
-    """d value / d gamma (B,) in float64, 0 where no path is left."""
+def gamma_slope(value: Tensor, mean_cost: Tensor, gamma: Tensor, need: bool) -> Tensor:
+    """d value / d gamma (B,) in float64, 0 where no path is left; empty where it is not needed."""
+    if not need:
+        return mean_cost.new_empty(0)
     return ((value - mean_cost) / gamma).masked_fill(value == torch.inf, 0)
 
 
@@ -501,8 +502,9 @@ class SoftDTWFunction(BatchedFunction):
         if grad_value is None:
             return (None,) * 7
         run: Any = SoftDTWGradFunction.apply if is_differentiated_again() else SoftDTWGradFunction.forward
-        grad_cost, slope = run(grad_value, *ctx.saved_tensors, ctx.step_weights, ctx.band)
-        grad_gamma = (grad_value * slope).sum() if ctx.needs_input_grad[1] else None
+        need_gamma = ctx.needs_input_grad[1]
+        grad_cost, slope = run(grad_value, *ctx.saved_tensors, ctx.step_weights, ctx.band, need_gamma)
+        grad_gamma = (grad_value * slope).sum() if need_gamma else None
         return grad_cost, grad_gamma, None, None, None, None, None
 
 
@@ -520,17 +522,18 @@ class SoftDTWGradFunction(BatchedFunction):
         state: Tensor,
         step_weights: list[float],
         band: float,
+        need_gamma: bool,
     ) -> tuple[Tensor, Tensor]:
-        """G (B, N, M), slope (B,) in float64."""
+        """G (B, N, M), slope (B,) in float64 (empty where not needed)."""
         grad_cost, mean_cost = ops.softdtw_backward(
             cost, gamma, x_lengths, y_lengths, step_weights, band, value, state, grad_value
         )
-        return grad_cost, gamma_slope(value, mean_cost, gamma)
+        return grad_cost, gamma_slope(value, mean_cost, gamma, need_gamma)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         """Keep the inputs, but not the state: the second derivative starts afresh."""
-        grad_value, cost, gamma, x_lengths, y_lengths, _, _, ctx.step_weights, ctx.band = inputs
+        grad_value, cost, gamma, x_lengths, y_lengths, _, _, ctx.step_weights, ctx.band, ctx.need_gamma = inputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(grad_value, cost, gamma, x_lengths, y_lengths)
 
@@ -545,10 +548,10 @@ class SoftDTWGradFunction(BatchedFunction):
             direction = direction + grad_value[:, None, None] * tangent
             if ctx.needs_input_grad[0]:
                 grad_grad_value = inner(AlignmentFunction.apply(cost, *options), tangent).to(grad_value.dtype)
-        if grad_slope is not None:
+        if grad_slope is not None and ctx.need_gamma:
             direction = direction - (grad_slope / gamma).to(cost.dtype)[:, None, None] * cost
         grad_cost, grad_gamma = second_order(cost, direction, *options)
-        return grad_grad_value, grad_cost, grad_gamma, None, None, None, None, None, None
+        return grad_grad_value, grad_cost, grad_gamma, *(None,) * 7
 
 
 class AlignmentFunction(BatchedFunction):
@@ -645,7 +648,7 @@ class FeaturesFunction(BatchedFunction):
         need_x, need_y, _, need_gamma = ctx.needs_input_grad[:4]
         run: Any = FeaturesGradFunction.apply if is_differentiated_again() else FeaturesGradFunction.forward
         grad_x, grad_y, slope = run(
-            grad_value, *ctx.saved_tensors, ctx.metric, ctx.step_weights, ctx.band, need_x, need_y
+            grad_value, *ctx.saved_tensors, ctx.metric, ctx.step_weights, ctx.band, need_x, need_y, need_gamma
         )
         grad_gamma = (grad_value * slope).sum() if need_gamma else None
         return grad_x if need_x else None, grad_y if need_y else None, None, grad_gamma, *(None,) * 5
@@ -669,32 +672,28 @@ class FeaturesGradFunction(BatchedFunction):
         band: float,
         need_x: bool,
         need_y: bool,
+        need_gamma: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Both gradients (empty where not needed), and slope (B,) in float64."""
+        """Both gradients, and slope (B,) in float64; empty where not needed."""
         grad_x, grad_y, mean_cost = ops.softdtw_features_backward(
             x, y, metric, gamma, x_lengths, y_lengths, step_weights, band, value, state, grad_value, need_x, need_y
         )
-        return grad_x, grad_y, gamma_slope(value, mean_cost, gamma)
+        return grad_x, grad_y, gamma_slope(value, mean_cost, gamma, need_gamma)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep the inputs, but not the state: the second derivative starts afresh."""
-        grad_value, x, y, gamma, x_lengths, y_lengths, _, _, ctx.metric, *ctx.options, ctx.need_x, ctx.need_y = inputs
-        ctx.save_for_backward(grad_value, x, y, gamma, x_lengths, y_lengths)
+        ctx.save_for_backward(*inputs[:6])
+        ctx.options, ctx.needs = inputs[8:11], inputs[11:]
 
     @staticmethod
     def backward(ctx: Any, tangent_x: Tensor, tangent_y: Tensor, grad_slope: Tensor) -> tuple[Tensor | None, ...]:
         """Derivatives of <tangent_x, grad_x> + <tangent_y, grad_y> + <grad_slope, slope>."""
-        grads = FeaturesHessianFunction.apply(
-            *ctx.saved_tensors,
-            tangent_x if ctx.need_x else None,
-            tangent_y if ctx.need_y else None,
-            grad_slope,
-            ctx.metric,
-            *ctx.options,
-        )
-        needed = [g if need else None for g, need in zip(grads, ctx.needs_input_grad[:4], strict=True)]
-        return *needed, *(None,) * 9
+        tangents = (tangent_x, tangent_y, grad_slope)
+        needed = [t if need else None for t, need in zip(tangents, ctx.needs, strict=True)]
+        grads = FeaturesHessianFunction.apply(*ctx.saved_tensors, *needed, *ctx.options)
+        results = [g if need else None for g, need in zip(grads, ctx.needs_input_grad[:4], strict=True)]
+        return *results, *(None,) * 10
 
 
 class FeaturesHessianFunction(LastDerivative):
@@ -710,7 +709,7 @@ class FeaturesHessianFunction(LastDerivative):
         y_lengths: Tensor | None,
         tangent_x: Tensor | None,
         tangent_y: Tensor | None,
-        grad_slope: Tensor,
+        grad_slope: Tensor | None,
         metric: str,
         step_weights: list[float],
         band: float,
@@ -724,7 +723,7 @@ class FeaturesHessianFunction(LastDerivative):
             lattice = CostFunction.apply(blank_x, blank_y, metric)
             value, state = ops.softdtw(lattice.detach(), gamma, x_lengths, y_lengths, step_weights, band, True)
             grad_cost, slope = SoftDTWGradFunction.apply(
-                g, lattice, smoothing, x_lengths, y_lengths, value, state, step_weights, band
+                g, lattice, smoothing, x_lengths, y_lengths, value, state, step_weights, band, grad_slope is not None
             )
             grads = CostGradFunction.apply(
                 blank_x, blank_y, grad_cost, metric, tangent_x is not None, tangent_y is not None
