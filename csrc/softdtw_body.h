@@ -301,17 +301,21 @@ static void FN(save_tails_)(worker *w, int strips, int is_first) {
   }
 }
 
-/* <H, C> of the tile. */
+/* <H, C> of the tile; blocked cells have H = 0. */
 static double FN(tile_mean_cost_)(const worker *w, int strips) {
-  double sum = 0;
-  for (int s = 0; s < strips; s++)
+  double total = 0;
+  for (int s = 0; s < strips; s++) {
+    REAL lanes[LANES];
+    vec sum = v_zero();
     for (int t = w->begin[s]; t < w->end[s]; t++) {
-      const REAL *h = w->prefix_m + (s * TILE_PITCH + t) * LANES, *c = w->cost + (s * TILE_PITCH + t) * LANES;
-      REAL part = 0;
-      for (int r = 0; r < LANES; r++) part += h[r] != 0 ? h[r] * c[r] : 0;
-      sum += (double)part;
+      const int at = (s * TILE_PITCH + t) * LANES;
+      const vec c = v_load(w->cost + at);
+      sum = v_muladd(v_load(w->prefix_m + at), v_keep_below(c, c, v_set1((REAL)INFINITY)), sum);
     }
-  return sum;
+    v_storeu(lanes, sum);
+    for (int r = 0; r < LANES; r++) total += (double)lanes[r];
+  }
+  return total;
 }
 
 static void FN(write_alignment_)(const problem *p, const worker *w, int64_t row0, int s, int64_t from, int64_t to,
@@ -329,6 +333,17 @@ static double FN(upstream_)(const problem *p) {
   return p->args.grad_value ? (double)load_given(p->args.grad_value, p->item, p->given_f32) : 1;
 }
 
+/* Whether a path of any weight crosses the strip in this tile: with a small gamma most tiles are empty. */
+static int FN(has_weight_)(const worker *w, int s) {
+  const REAL *h = w->prefix_m + s * TILE_PITCH * LANES;
+  REAL lanes[LANES], largest = 0;
+  vec most = v_zero();
+  for (int t = 0; t < TILE_STEPS + LANES; t++) most = v_max(most, v_abs(v_load(h + t * LANES)));
+  v_storeu(lanes, most);
+  for (int r = 0; r < LANES; r++) largest = lanes[r] > largest ? lanes[r] : largest;
+  return largest > 0;
+}
+
 /* Takes the gradients of the tile's columns from H: columns [step - s LANES, step - s LANES + TILE_STEPS) of strip s. */
 static void FN(take_products_)(problem *p, worker *w, int64_t g, int64_t step) {
   for (int s = 0; s < p->group[g].strips; s++) {
@@ -336,7 +351,7 @@ static void FN(take_products_)(problem *p, worker *w, int64_t g, int64_t step) {
     const int64_t from = first < 0 ? 0 : first, to = FN(minimum_)(first + TILE_STEPS, p->m);
     if (from >= to) continue;
     if (p->grad_cost) FN(write_alignment_)(p, w, row0, s, from, to, first, FN(upstream_)(p));
-    if (p->need_features)
+    if (p->need_features && FN(has_weight_)(w, s))
       FN(dalign_cost_adjoint_tile)
     (&p->frames, g * TILE_STRIPS + s, from, to, w->prefix_m + (s * TILE_PITCH + from - first) * LANES);
   }
