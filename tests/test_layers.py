@@ -215,6 +215,7 @@ def test_compile_alignment_and_functional():
 # ---------------------------------------------------------------- data parallelism
 
 DDP_SCRIPT = """
+    import sys
     import torch
     import torch.distributed as dist
     from torch import nn
@@ -244,7 +245,7 @@ DDP_SCRIPT = """
     for p, expected in zip(model.parameters(), whole, strict=True):
         torch.testing.assert_close(p.grad, expected)
     assert model.other.gamma.dtype == torch.float64 and model.other.gamma.item() == 0.25
-    print("rank", rank, "agrees")
+    sys.stdout.write(f"rank {rank} agrees\\n")  # one write: print's pieces mix with those of the other rank
     dist.destroy_process_group()
 """
 
