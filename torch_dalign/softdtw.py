@@ -102,8 +102,8 @@ def soft_dtw(
     >>> import torch
     >>> from torch_dalign import functional
     >>> cost = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
-    >>> functional.soft_dtw(cost, gamma=0.01)
-    tensor([0.])
+    >>> functional.soft_dtw(cost)  # -log(1 + 2 exp(-1)): three paths of cost 0, 1 and 1
+    tensor([-0.5514])
     """
     lattice = _checks.lattice(cost)
     options = _options(gamma, x_lengths, y_lengths, step_weights, band, lattice.shape)

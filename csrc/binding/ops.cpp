@@ -32,21 +32,21 @@ using OptionalTensor = std::optional<Tensor>;
 
 template <class Real> struct Kernels;
 
-#define DALIGN_KERNELS(Real, suffix)                                                                                   \
-  template <> struct Kernels<Real> {                                                                                   \
-    static constexpr auto cost_workspace = dalign_cost_workspace_##suffix;                                             \
-    static constexpr auto cost = dalign_cost_##suffix;                                                                 \
-    static constexpr auto cost_backward = dalign_cost_backward_##suffix;                                               \
-    static constexpr auto softdtw_state = dalign_softdtw_state_##suffix;                                               \
-    static constexpr auto softdtw_shared = dalign_softdtw_shared_##suffix;                                             \
-    static constexpr auto softdtw_worker = dalign_softdtw_worker_##suffix;                                             \
-    static constexpr auto softdtw_forward = dalign_softdtw_forward_##suffix;                                           \
-    static constexpr auto softdtw_backward = dalign_softdtw_backward_##suffix;                                         \
-    static constexpr auto softdtw_open = dalign_softdtw_open_##suffix;                                                 \
-    static constexpr auto softdtw_work = dalign_softdtw_work_##suffix;                                                 \
-    static constexpr auto softdtw_close = dalign_softdtw_close_##suffix;                                               \
-    static constexpr auto softdtw_hvp_workspace = dalign_softdtw_hvp_workspace_##suffix;                               \
-    static constexpr auto softdtw_hvp = dalign_softdtw_hvp_##suffix;                                                   \
+#define DALIGN_KERNELS(Real, suffix)                                                     \
+  template <> struct Kernels<Real> {                                                     \
+    static constexpr auto cost_workspace = dalign_cost_workspace_##suffix;               \
+    static constexpr auto cost = dalign_cost_##suffix;                                   \
+    static constexpr auto cost_backward = dalign_cost_backward_##suffix;                 \
+    static constexpr auto softdtw_state = dalign_softdtw_state_##suffix;                 \
+    static constexpr auto softdtw_shared = dalign_softdtw_shared_##suffix;               \
+    static constexpr auto softdtw_worker = dalign_softdtw_worker_##suffix;               \
+    static constexpr auto softdtw_forward = dalign_softdtw_forward_##suffix;             \
+    static constexpr auto softdtw_backward = dalign_softdtw_backward_##suffix;           \
+    static constexpr auto softdtw_open = dalign_softdtw_open_##suffix;                   \
+    static constexpr auto softdtw_work = dalign_softdtw_work_##suffix;                   \
+    static constexpr auto softdtw_close = dalign_softdtw_close_##suffix;                 \
+    static constexpr auto softdtw_hvp_workspace = dalign_softdtw_hvp_workspace_##suffix; \
+    static constexpr auto softdtw_hvp = dalign_softdtw_hvp_##suffix;                     \
   };
 DALIGN_KERNELS(float, f32)
 DALIGN_KERNELS(double, f64)
@@ -55,12 +55,9 @@ DALIGN_KERNELS(double, f64)
 // Calls body(Real{}) with the C++ type of a tensor.
 template <class Body> void with_real(const Tensor &tensor, const char *name, Body body) {
   switch (tensor.scalar_type()) {
-  case ScalarType::Float:
-    return body(float{});
-  case ScalarType::Double:
-    return body(double{});
-  default:
-    STD_TORCH_CHECK(false, name, " must be float32 or float64");
+    case ScalarType::Float: return body(float{});
+    case ScalarType::Double: return body(double{});
+    default: STD_TORCH_CHECK(false, name, " must be float32 or float64");
   }
 }
 
@@ -105,18 +102,15 @@ int64_t useful_threads(int64_t cells) {
 // go out by a counter: they differ in length. Nothing may throw inside parallel_for.
 template <class Kernel>
 int for_each_item(int64_t batch, int64_t threads, const Workspace &workspace, size_t bytes, Kernel kernel) {
-  if (batch == 0)
-    return DALIGN_OK;
-  if (threads == 1)
-    return kernel(0, batch, workspace.at(0));
+  if (batch == 0) return DALIGN_OK;
+  if (threads == 1) return kernel(0, batch, workspace.at(0));
   const int64_t chunk = std::max<int64_t>(1, batch / (threads * 8));
   std::atomic<int64_t> next{0};
   std::atomic<int> status{DALIGN_OK};
   torch::stable::parallel_for(0, threads, 1, [&](int64_t worker, int64_t) {
     for (int64_t begin; (begin = next.fetch_add(chunk)) < batch;) {
       const int result = kernel(begin, std::min(begin + chunk, batch), workspace.at(worker * bytes));
-      if (result != DALIGN_OK)
-        status = result;
+      if (result != DALIGN_OK) status = result;
     }
   });
   return status;
@@ -131,15 +125,12 @@ int pipeline(const dalign_softdtw_args &args, dalign_pass pass, int64_t item, in
   std::byte *const workers = workspace.at(aligned(Kernels<Real>::softdtw_shared(&args)));
   for (int retry = 0;; retry = 1) {
     const int opened = Kernels<Real>::softdtw_open(&args, pass, item, retry, shared);
-    if (opened != DALIGN_OK)
-      return opened;
+    if (opened != DALIGN_OK) return opened;
     torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        Kernels<Real>::softdtw_work(shared, workers + i * worker_bytes);
+      for (int64_t i = begin; i < end; ++i) Kernels<Real>::softdtw_work(shared, workers + i * worker_bytes);
     });
     const int closed = Kernels<Real>::softdtw_close(shared);
-    if (closed != DALIGN_RETRY)
-      return closed;
+    if (closed != DALIGN_RETRY) return closed;
   }
 }
 
@@ -184,8 +175,7 @@ dalign_metric metric_of(const std::string &name) {
                                                                    {"nll", DALIGN_NLL},
                                                                    {"bce", DALIGN_BCE}};
   for (const auto &[known, metric] : metrics) {
-    if (name == known)
-      return metric;
+    if (name == known) return metric;
   }
   STD_TORCH_CHECK(false, "metric '", name, "' is unknown");
 }
@@ -200,8 +190,7 @@ double gamma_of(const Tensor &gamma) {
 
 const int64_t *lengths_of(Arguments &arguments, const OptionalTensor &lengths, int64_t batch, int64_t longest,
                           const char *name) {
-  if (!lengths)
-    return nullptr;
+  if (!lengths) return nullptr;
   STD_TORCH_CHECK(lengths->dim() == 1 && lengths->size(0) == batch && lengths->scalar_type() == ScalarType::Long &&
                       lengths->is_cpu(),
                   name, " must be an int64 CPU tensor of shape (", batch, ",)");
@@ -239,8 +228,7 @@ dalign_cost_args cost_args(Arguments &arguments, const Tensor &x, const Tensor &
   const dalign_metric metric = metric_of(metric_name);
   check_features(x, y, metric);
   dalign_cost_args args{x.size(0), x.size(1), y.size(1), x.size(2), metric, arguments.pointer(x), arguments.pointer(y)};
-  if (metric == DALIGN_NLL)
-    check_labels(static_cast<const int64_t *>(args.y), nullptr, args.batch, args.m, args.d);
+  if (metric == DALIGN_NLL) check_labels(static_cast<const int64_t *>(args.y), nullptr, args.batch, args.m, args.d);
   return args;
 }
 
