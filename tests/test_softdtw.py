@@ -12,7 +12,7 @@ from reference import softdtw as reference
 from torch.autograd import gradcheck, gradgradcheck
 
 import torch_dalign as dalign
-from torch_dalign import functional
+from torch_dalign import _C, functional
 
 INF = math.inf
 DTYPES = [torch.float32, torch.float64]
@@ -542,3 +542,20 @@ def test_opcheck(name, lengths, dtype):
         torch.library.opcheck(op, tuple(args.values()), test_utils=("test_schema", "test_faketensor"))
         args["keep"] = False
     torch.library.opcheck(op, tuple(args.values()))
+
+
+@pytest.mark.parametrize(("n", "bytes_per_cell"), [(4096, 1.0), (32768, 0.1)])
+def test_state_is_far_smaller_than_the_lattice_and_smaller_in_a_band(n, bytes_per_cell):
+    whole, banded = (_C.softdtw_state_bytes(n, n, band, False) for band in (-1.0, 10.0))
+    assert whole <= bytes_per_cell * n * n
+    assert banded <= whole / 8
+
+
+@pytest.mark.parametrize("band", [-1.0, 0.5, 3.0, 1e9])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_state_has_the_size_that_compiled_graphs_expect(band, dtype):
+    gamma = torch.tensor(1.0, dtype=torch.float64)
+    for n, m in ((1, 1), (7, 40), (130, 33), (300, 301)):
+        cost = torch.rand(1, n, m, dtype=dtype)
+        state = torch.ops.dalign.softdtw(cost, gamma, None, None, [1.0, 1.0, 1.0], band, True)[1]
+        assert state.shape[1] == _C.softdtw_state_bytes(n, m, band, dtype == torch.float64)
