@@ -22,7 +22,7 @@
  *
  * Memory. Forward keeps the last row of each group and the lanes' state at each tile edge: about .3 bytes a cell in
  * float. Backward goes through the tiles from the end, computes a tile's P again from its edge, runs B over it, and takes
- * the products for the gradients from the tile. Beyond KEEP_ALL_BYTES an item, only every keep_every-th group's row is
+ * the products for the gradients from the tile. Beyond DALIGN_KEEP_ALL_BYTES an item, only every keep_every-th group's row is
  * kept and backward first sweeps the groups between two of them again.
  *
  * Threads. Workers draw groups from a counter and wait only on the group before theirs, tile by tile. Everything a group
@@ -39,7 +39,10 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-enum { KEEP_ALL_BYTES = 32 << 20 };
+/* Tests make it small, to come to the second level of checkpoints with short sequences. */
+#ifndef DALIGN_KEEP_ALL_BYTES
+#define DALIGN_KEEP_ALL_BYTES (32 << 20)
+#endif
 
 /* The double kernel on float arrays: what the float functions hand a problem to (see "wide"). */
 static size_t DALIGN_NAME(shared_bytes_, f64)(const dalign_softdtw_args *args, size_t state_bytes);

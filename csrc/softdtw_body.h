@@ -576,7 +576,7 @@ static dalign_status FN(open_problem_)(const dalign_softdtw_args *args, dalign_p
     if (p->pass == DALIGN_FORWARD) p->state->wide = p->head.wide;
   }
   FN(cut_tables_)(p, &a, p->n, p->m);
-  if (p->pass == DALIGN_BACKWARD) FN(cut_slots_)(p, &a, p->m, p->keep_every);
+  if (p->pass == DALIGN_BACKWARD) FN(cut_slots_)(p, &a, p->n, p->m, p->keep_every);
   p->groups = FN(group_count_)(p->n);
   FN(plan_groups_)(p);
   for (int64_t g = 0; g < p->groups; g++) {

@@ -135,24 +135,25 @@ static size_t FN(state_bytes_)(int64_t n, int64_t m, double band, int64_t keep_e
   return a.used;
 }
 
-/* The densest choice that fits; keeping nothing always does. */
+/* The densest choice that fits; keeping nothing (more than all groups) always does. */
 static int64_t FN(choose_keep_every_)(int64_t n, int64_t m, double band, size_t bytes) {
   const int64_t groups = FN(group_count_)(n);
   int64_t keep_every = 1;
-  while (keep_every < groups && FN(state_bytes_)(n, m, band, keep_every) > bytes) keep_every++;
+  while (keep_every <= groups && FN(state_bytes_)(n, m, band, keep_every) > bytes) keep_every++;
   return keep_every;
 }
 
-/* State for the shape: all of it up to KEEP_ALL_BYTES, else what fits into them, but never less than keeping nothing. */
+/* State for the shape: all of it up to DALIGN_KEEP_ALL_BYTES, else what fits into them, but never less than keeping nothing. */
 static size_t FN(state_for_shape_)(int64_t n, int64_t m, double band) {
   if (n < 1 || m < 1) return 0;
-  return FN(state_bytes_)(n, m, band, FN(choose_keep_every_)(n, m, band, KEEP_ALL_BYTES));
+  return FN(state_bytes_)(n, m, band, FN(choose_keep_every_)(n, m, band, DALIGN_KEEP_ALL_BYTES));
 }
 
 /* ------------------------------------------------------------------------------------------------ workspace */
 
-static void FN(cut_slots_)(problem *p, dalign_arena *a, int64_t m, int64_t keep_every) {
-  const int64_t slots = keep_every > 1 ? 2 * keep_every : 0;
+/* Two blocks of keep_every groups, so that one can be swept again while the other is still in use. */
+static void FN(cut_slots_)(problem *p, dalign_arena *a, int64_t n, int64_t m, int64_t keep_every) {
+  const int64_t slots = keep_every > 1 ? FN(minimum_)(2 * keep_every, FN(group_count_)(n)) : 0;
   p->slot_edge_count = (m + GROUP_ROWS + 2 + TILE_STEPS - 1) / TILE_STEPS;
   const size_t edges = (size_t)(slots * p->slot_edge_count);
   p->slot_row_m = dalign_arena_take(a, sizeof(REAL) * (size_t)(slots * m));
@@ -184,7 +185,7 @@ static size_t FN(shared_bytes_)(const dalign_softdtw_args *args, size_t state_by
   dalign_arena a = dalign_arena_over(NULL);
   dalign_arena_take(&a, sizeof(problem));
   FN(cut_tables_)(&p, &a, args->n, args->m);
-  FN(cut_slots_)(&p, &a, args->m, FN(choose_keep_every_)(args->n, args->m, args->band, state_bytes));
+  FN(cut_slots_)(&p, &a, args->n, args->m, FN(choose_keep_every_)(args->n, args->m, args->band, state_bytes));
   const size_t frames =
       args->cost ? 0 : FN(dalign_features_bytes)(args->metric, args->n, args->m, args->d, 1) + DALIGN_ALIGNMENT;
   return dalign_arena_bytes(&a) + frames;
