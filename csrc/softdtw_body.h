@@ -573,12 +573,16 @@ static dalign_status FN(open_problem_)(const dalign_softdtw_args *args, dalign_p
   if (head) {
     dalign_arena state = {(char *)head, 0};
     FN(cut_state_)(p, &state, p->n, p->m, args->band, p->keep_every);
-    if (p->pass == DALIGN_FORWARD) p->state->wide = p->head.wide;
   }
   FN(cut_tables_)(p, &a, p->n, p->m);
   if (p->pass == DALIGN_BACKWARD) FN(cut_slots_)(p, &a, p->n, p->m, p->keep_every);
   p->groups = FN(group_count_)(p->n);
-  FN(plan_groups_)(p);
+  int64_t elements, edges;
+  FN(plan_groups_)(p, &elements, &edges);
+  if (head && p->pass == DALIGN_FORWARD) {
+    FN(clear_rest_of_state_)(p, elements, edges);
+    p->state->wide = p->head.wide;
+  }
   for (int64_t g = 0; g < p->groups; g++) {
     atomic_store_explicit(&p->forward_done[g], 0, memory_order_relaxed);
     atomic_store_explicit(&p->backward_done[g], p->m + 1, memory_order_relaxed);

@@ -226,7 +226,8 @@ static void FN(strip_steps_)(const problem *p, int64_t group, int s, int64_t *be
   *end = p->high[last] + (last - first) + s * LANES + 1 + (p->high[last] < p->m - 1);
 }
 
-static void FN(plan_groups_)(problem *p) {
+/* Plans every group; leaves how many elements and edges of the state they use. */
+static void FN(plan_groups_)(problem *p, int64_t *used_elements, int64_t *used_edges) {
   int64_t elements = 0, edges = 0;
   for (int64_t i = 0; i < p->groups * GROUP_ROWS; i++) {
     if (i < p->n)
@@ -246,6 +247,16 @@ static void FN(plan_groups_)(problem *p) {
     if (p->keep_every == 1) edges += group->tiles;
     if (g < p->groups - 1 && (g + 1) % p->keep_every == 0) elements += p->high[bottom] - p->low[bottom] + 1;
   }
+  *used_elements = elements, *used_edges = edges;
+}
+
+/* State has room for the longest items of the shape. What this one leaves becomes zero: same input, same bits. */
+static void FN(clear_rest_of_state_)(problem *p, int64_t elements, int64_t edges) {
+  char *const pieces[] = {(char *)p->state, (char *)p->state_row_m, (char *)p->state_row_e, (char *)p->state_edges,
+                          (char *)p->state_edge_base, (char *)p->state + p->args.state_stride};
+  const size_t used[] = {0, sizeof(REAL) * (size_t)elements, sizeof(double) * (size_t)elements,
+                         sizeof(REAL) * (size_t)edges * EDGE_NUMBERS, sizeof(double) * (size_t)edges};
+  for (int i = 0; i < 5; i++) memset(pieces[i] + used[i], 0, (size_t)(pieces[i + 1] - pieces[i]) - used[i]);
 }
 
 /* ------------------------------------------------------------------------------------------------ where things lie */
