@@ -93,8 +93,7 @@ static inline void *filled(size_t bytes, int fill) {
     printf("out of memory\n");
     exit(2);
   }
-  if (bytes > 0)
-    memset(memory, fill, bytes);
+  if (bytes > 0) memset(memory, fill, bytes);
   return memory;
 }
 
@@ -150,8 +149,7 @@ __attribute__((format(printf, 1, 2))) static inline void describe_case(const cha
 /* Counts a check; the first failures of a group are printed in full. */
 __attribute__((format(printf, 2, 3))) static inline void check(int holds, const char *format, ...) {
   group_checks++;
-  if (holds || group_failures++ >= 12)
-    return;
+  if (holds || group_failures++ >= 12) return;
   va_list arguments;
   va_start(arguments, format);
   printf("FAILED %s\n  case: %s\n  ", group_name, present_case);
@@ -162,10 +160,8 @@ __attribute__((format(printf, 2, 3))) static inline void check(int holds, const 
 
 /* Equal within tolerance; an infinity equals itself, a NaN any NaN. */
 static inline int is_near(double got, double expected, double tolerance) {
-  if (isnan(expected))
-    return isnan(got);
-  if (isinf(expected))
-    return got == expected;
+  if (isnan(expected)) return isnan(got);
+  if (isinf(expected)) return got == expected;
   return fabs(got - expected) <= tolerance;
 }
 

@@ -8,12 +8,12 @@
 
 enum { LARGEST_SIDE = 80, LARGEST_BATCH = 3, LARGEST_DEPTH = 20, REFERENCE_CELLS = 600 };
 
-#define HOLD(condition)                                                                                                \
-  do {                                                                                                                 \
-    if (!(condition)) {                                                                                                \
-      fprintf(stderr, "does not hold: %s (%s:%d)\n", #condition, __FILE__, __LINE__);                                  \
-      abort();                                                                                                         \
-    }                                                                                                                  \
+#define HOLD(condition)                                                               \
+  do {                                                                                \
+    if (!(condition)) {                                                               \
+      fprintf(stderr, "does not hold: %s (%s:%d)\n", #condition, __FILE__, __LINE__); \
+      abort();                                                                        \
+    }                                                                                 \
   } while (0)
 
 /* ---------------------------------------------------------------- decoding */
@@ -25,8 +25,7 @@ typedef struct {
 } source;
 
 static unsigned byte(source *s) {
-  if (s->left == 0)
-    return (unsigned)(random_bits(&s->seed) & 0xFF);
+  if (s->left == 0) return (unsigned)(random_bits(&s->seed) & 0xFF);
   s->left--;
   return *s->bytes++;
 }
@@ -44,17 +43,15 @@ static double special_number(source *s, const precision *p) {
 static double number(source *s, const precision *p, number_kind kind) {
   const unsigned b = byte(s);
   const double ordinary = (double)b / 64 + 1e-3 * uniform(&s->seed);
-  if (kind == ORDINARY || b < 200)
-    return ordinary;
-  if (kind == MIXED_SCALES)
-    return ordinary * pow(10, (double)pick(s, -6, 6));
+  if (kind == ORDINARY || b < 200) return ordinary;
+  if (kind == MIXED_SCALES) return ordinary * pow(10, (double)pick(s, -6, 6));
   return b < 240 ? INFINITY : special_number(s, p);
 }
 
 typedef struct {
   const precision *p;
   number_kind kind;
-  int lattice, varied, with_state, threads;
+  int lattice, varied, threads;
   dalign_softdtw_args args;
   int64_t numbers_cost, numbers_x, numbers_y;
   int64_t *x_lengths, *y_lengths;
@@ -72,8 +69,7 @@ static void decode_settings(source *s, input *in) {
   in->p = precisions[flags & 1];
   in->lattice = flags >> 1 & 1;
   in->varied = flags >> 2 & 1;
-  in->with_state = flags >> 3 & 1;
-  in->kind = (number_kind)((flags >> 4) % 3);
+  in->kind = (number_kind)((flags >> 3 & 15) % 3);
   in->threads = 1;
   a->batch = pick(s, 1, LARGEST_BATCH);
   a->n = pick(s, 1, LARGEST_SIDE);
@@ -81,16 +77,14 @@ static void decode_settings(source *s, input *in) {
   a->d = pick(s, 1, LARGEST_DEPTH);
   a->metric = (dalign_metric)pick(s, 0, 5);
   a->gamma = pow(10, (double)pick(s, -4, 3));
-  for (int k = 0; k < 3; k++)
-    a->step_weights[k] = flags & 0x80 ? decode_weight(s) : 1;
+  for (int k = 0; k < 3; k++) a->step_weights[k] = flags & 0x80 ? decode_weight(s) : 1;
   const int64_t band = pick(s, 0, 40);
   a->band = band < 10 ? -1 : (double)(band - 9) / 2;
 }
 
 static void decode_lengths(source *s, input *in) {
   const size_t bytes = (size_t)in->args.batch * sizeof(int64_t);
-  if (!in->varied)
-    return;
+  if (!in->varied) return;
   in->x_lengths = filled(bytes, 0);
   in->y_lengths = filled(bytes, 0);
   for (int64_t b = 0; b < in->args.batch; b++) {
@@ -103,8 +97,7 @@ static void decode_lengths(source *s, input *in) {
 
 static void *decode_numbers(source *s, const input *in, int64_t count) {
   void *numbers = result_array(in->p, count);
-  for (int64_t k = 0; k < count; k++)
-    set(in->p, numbers, k, number(s, in->p, in->kind));
+  for (int64_t k = 0; k < count; k++) set(in->p, numbers, k, number(s, in->p, in->kind));
   return numbers;
 }
 
@@ -113,10 +106,8 @@ static void *decode_frames(source *s, const input *in, int64_t count) {
   void *numbers = decode_numbers(s, in, count);
   for (int64_t k = 0; k < count; k++) {
     const double a = get(in->p, numbers, k);
-    if (in->args.metric == DALIGN_BCE && in->kind != SPECIAL)
-      set(in->p, numbers, k, .001 + .998 * fmod(a, 1));
-    if (in->args.metric == DALIGN_NLL)
-      set(in->p, numbers, k, -a);
+    if (in->args.metric == DALIGN_BCE && in->kind != SPECIAL) set(in->p, numbers, k, .001 + .998 * fmod(a, 1));
+    if (in->args.metric == DALIGN_NLL) set(in->p, numbers, k, -a);
   }
   return numbers;
 }
@@ -124,8 +115,7 @@ static void *decode_frames(source *s, const input *in, int64_t count) {
 static void *decode_labels(source *s, const input *in) {
   const int64_t count = in->args.batch * in->args.m;
   int64_t *labels = filled((size_t)count * sizeof(int64_t), 0);
-  for (int64_t k = 0; k < count; k++)
-    labels[k] = pick(s, 0, in->args.d - 1);
+  for (int64_t k = 0; k < count; k++) labels[k] = pick(s, 0, in->args.d - 1);
   return labels;
 }
 
@@ -136,8 +126,7 @@ static input decode(const uint8_t *bytes, size_t size) {
   dalign_softdtw_args *a = &in.args;
   decode_lengths(&s, &in);
   in.grad_value = decode_numbers(&(source){NULL, 0, 1}, &(input){.p = in.p, .kind = ORDINARY}, a->batch);
-  if (byte(&s) & 1)
-    a->grad_value = in.grad_value;
+  if (byte(&s) & 1) a->grad_value = in.grad_value;
   in.threads = (int)pick(&s, 1, 3);
   if (in.lattice) {
     in.numbers_cost = a->batch * a->n * a->m;
@@ -153,8 +142,7 @@ static input decode(const uint8_t *bytes, size_t size) {
 
 static void free_input(input *in) {
   void *memory[] = {in->x_lengths, in->y_lengths, in->cost, in->x, in->y, in->grad_value};
-  for (size_t k = 0; k < sizeof memory / sizeof *memory; k++)
-    free(memory[k]);
+  for (size_t k = 0; k < sizeof memory / sizeof *memory; k++) free(memory[k]);
 }
 
 static int64_t rows_of(const input *in, int64_t b) { return in->x_lengths ? in->x_lengths[b] : in->args.n; }
@@ -195,8 +183,6 @@ static dalign_softdtw_args with_results(const input *in, const results *r) {
 }
 
 static void *make_state(const input *in, dalign_softdtw_args *a) {
-  if (!in->with_state)
-    return NULL;
   a->state_stride = (int64_t)in->p->state(a);
   return a->state = scratch((size_t)(a->batch * a->state_stride));
 }
@@ -232,10 +218,8 @@ static void run_item(const input *in, const dalign_softdtw_args *a, dalign_pass 
 static void run_pipeline(const input *in, results *r) {
   dalign_softdtw_args a = with_results(in, r);
   void *state = make_state(in, &a);
-  for (int64_t b = 0; b < a.batch; b++)
-    run_item(in, &a, DALIGN_FORWARD, b);
-  for (int64_t b = a.batch - 1; b >= 0; b--)
-    run_item(in, &a, DALIGN_BACKWARD, b);
+  for (int64_t b = 0; b < a.batch; b++) run_item(in, &a, DALIGN_FORWARD, b);
+  for (int64_t b = a.batch - 1; b >= 0; b--) run_item(in, &a, DALIGN_BACKWARD, b);
   free(state);
 }
 
@@ -245,13 +229,11 @@ static void hold_padding(const input *in, const void *numbers, int64_t b, int64_
                          int64_t used_width) {
   for (int64_t i = 0; numbers && i < frames; i++)
     for (int64_t k = 0; k < width; k++)
-      if (i >= used || k >= used_width)
-        HOLD(get(in->p, numbers, (b * frames + i) * width + k) == 0);
+      if (i >= used || k >= used_width) HOLD(get(in->p, numbers, (b * frames + i) * width + k) == 0);
 }
 
 static void hold_numbers(const input *in, const void *numbers, int64_t first, int64_t count, int (*property)(double)) {
-  for (int64_t k = 0; numbers && k < count; k++)
-    HOLD(property(get(in->p, numbers, first + k)));
+  for (int64_t k = 0; numbers && k < count; k++) HOLD(property(get(in->p, numbers, first + k)));
 }
 
 static int is_zero(double a) { return a == 0; }
@@ -262,12 +244,9 @@ static void hold_gradients(const input *in, const results *r, int64_t b) {
   const dalign_softdtw_args *a = &in->args;
   const double value = get(in->p, r->value, b);
   int (*property)(double) = NULL;
-  if (isfinite(value) && in->kind != SPECIAL)
-    property = is_finite;
-  if (value == INFINITY && in->kind != SPECIAL)
-    property = is_zero;
-  if (property == NULL)
-    return;
+  if (isfinite(value) && in->kind != SPECIAL) property = is_finite;
+  if (value == INFINITY && in->kind != SPECIAL) property = is_zero;
+  if (property == NULL) return;
   hold_numbers(in, r->grad_cost, b * a->n * a->m, a->n * a->m, property);
   hold_numbers(in, r->grad_x, b * a->n * a->d, a->n * a->d, property);
   hold_numbers(in, r->grad_y, b * a->m * a->d, a->m * a->d, property);
@@ -295,8 +274,7 @@ static void hold_mass(const input *in, const results *r, int64_t b) {
     }
     HOLD(row >= 1 - slack);
   }
-  for (int64_t j = 0; j < columns_of(in, b); j++)
-    HOLD(columns[j] >= 1 - slack);
+  for (int64_t j = 0; j < columns_of(in, b); j++) HOLD(columns[j] >= 1 - slack);
 }
 
 static void hold_always(const input *in, const results *r) {
@@ -312,8 +290,7 @@ static void hold_always(const input *in, const results *r) {
 }
 
 static void hold_same(const precision *p, const void *one, const void *other, int64_t count) {
-  if (one && count > 0)
-    HOLD(memcmp(one, other, (size_t)count * p->size) == 0);
+  if (one && count > 0) HOLD(memcmp(one, other, (size_t)count * p->size) == 0);
 }
 
 static void hold_same_results(const input *in, const results *one, const results *other) {
@@ -345,10 +322,8 @@ static reference_problem reference_of(const input *in, int64_t b, const long dou
 static double largest_on_path(const reference_problem *r, const unsigned char *on_path) {
   double largest = 0;
   for (int64_t c = 0; c < r->n * r->m; c++) {
-    if (!on_path[c])
-      continue;
-    if (isnan((double)r->cost[c]) || r->cost[c] == -INFINITY)
-      return NAN;
+    if (!on_path[c]) continue;
+    if (isnan((double)r->cost[c]) || r->cost[c] == -INFINITY) return NAN;
     largest = fmax(largest, fabs((double)r->cost[c]));
   }
   return largest;
@@ -357,8 +332,7 @@ static double largest_on_path(const reference_problem *r, const unsigned char *o
 static double largest_weight(const dalign_softdtw_args *a) {
   double largest = 1;
   for (int k = 0; k < 3; k++)
-    if (isfinite(a->step_weights[k]))
-      largest = fmax(largest, a->step_weights[k]);
+    if (isfinite(a->step_weights[k])) largest = fmax(largest, a->step_weights[k]);
   return largest;
 }
 
@@ -367,8 +341,7 @@ static void hold_reference(const input *in, const results *got, int64_t b, const
   const dalign_softdtw_args *a = &in->args;
   const double steps = (double)(r->n + r->m), size = largest * largest_weight(a) * steps + a->gamma * steps;
   const double blur = in->p->epsilon * size / a->gamma, grad = a->grad_value ? get(in->p, a->grad_value, b) : 1;
-  if (!(size < sqrt(in->p->huge)) || blur > 1e-2)
-    return;
+  if (!(size < sqrt(in->p->huge)) || blur > 1e-2) return;
   double *alignment = malloc((size_t)(r->n * r->m) * sizeof *alignment);
   const double value = (double)reference_softdtw(r, alignment, NULL);
   HOLD(is_near(get(in->p, got->value, b), value, 8 * in->p->epsilon * size));
@@ -381,8 +354,7 @@ static void hold_reference(const input *in, const results *got, int64_t b, const
 
 static void hold_small_lattices(const input *in, const results *got) {
   for (int64_t b = 0; in->lattice && b < in->args.batch; b++) {
-    if (rows_of(in, b) * columns_of(in, b) > REFERENCE_CELLS)
-      continue;
+    if (rows_of(in, b) * columns_of(in, b) > REFERENCE_CELLS) continue;
     long double *cost = lattice_costs(in, b);
     const reference_problem r = reference_of(in, b, cost);
     unsigned char *on_path = malloc((size_t)(r.n * r.m));
@@ -408,13 +380,10 @@ static void run_hvp(const input *in) {
   void *tangent = result_array(in->p, in->numbers_cost), *product = result_array(in->p, in->numbers_cost);
   void *workspace = scratch(in->p->hvp_workspace(a));
   HOLD(in->p->hvp(a, tangent, product, 0, a->batch, workspace) == DALIGN_OK); /* all NaN: memory is what counts */
-  for (int64_t k = 0; k < in->numbers_cost; k++)
-    set(in->p, tangent, k, 0);
+  for (int64_t k = 0; k < in->numbers_cost; k++) set(in->p, tangent, k, 0);
   HOLD(in->p->hvp(a, tangent, product, 0, a->batch, workspace) == DALIGN_OK);
-  for (int64_t b = 0; b < a->batch; b++)
-    hold_padding(in, product, b, a->n, rows_of(in, b), a->m, columns_of(in, b));
-  if (in->kind != SPECIAL)
-    hold_numbers(in, product, 0, in->numbers_cost, is_zero);
+  for (int64_t b = 0; b < a->batch; b++) hold_padding(in, product, b, a->n, rows_of(in, b), a->m, columns_of(in, b));
+  if (in->kind != SPECIAL) hold_numbers(in, product, 0, in->numbers_cost, is_zero);
   free(tangent);
   free(product);
   free(workspace);
@@ -430,8 +399,7 @@ static void run_cost(const input *in) {
   void *workspace = scratch(in->p->cost_workspace(&a));
   HOLD(in->p->cost(&a, cost, 0, a.batch, workspace) == DALIGN_OK);
   HOLD(in->p->cost_backward(&a, cost, grad_x, grad_y, 0, a.batch, workspace) == DALIGN_OK);
-  if (in->kind != SPECIAL)
-    hold_numbers(in, cost, 0, a.batch * a.n * a.m, is_finite);
+  if (in->kind != SPECIAL) hold_numbers(in, cost, 0, a.batch * a.n * a.m, is_finite);
   free(cost);
   free(grad_x);
   free(grad_y);

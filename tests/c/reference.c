@@ -17,8 +17,7 @@ static long double clamped_log(long double a) {
 
 static long double dot(int64_t d, const double *x, const double *y) {
   long double sum = 0;
-  for (int64_t k = 0; k < d; k++)
-    sum += (long double)x[k] * y[k];
+  for (int64_t k = 0; k < d; k++) sum += (long double)x[k] * y[k];
   return sum;
 }
 
@@ -33,15 +32,13 @@ static long double squared_distance(int64_t d, const double *x, const double *y)
 
 static long double manhattan(int64_t d, const double *x, const double *y) {
   long double sum = 0;
-  for (int64_t k = 0; k < d; k++)
-    sum += fabsl((long double)x[k] - y[k]);
+  for (int64_t k = 0; k < d; k++) sum += fabsl((long double)x[k] - y[k]);
   return sum;
 }
 
 static long double cosine(int64_t d, const double *x, const double *y) {
   const long double xx = dot(d, x, x), yy = dot(d, y, y);
-  if (xx == 0 || yy == 0)
-    return 1;
+  if (xx == 0 || yy == 0) return 1;
   return 1 - dot(d, x, y) / (sqrtl(xx) * sqrtl(yy));
 }
 
@@ -54,18 +51,12 @@ static long double bce(int64_t d, const double *x, const double *y) {
 
 long double reference_cost(dalign_metric metric, int64_t d, const double *x, const double *y, int64_t label) {
   switch (metric) {
-  case DALIGN_SQEUCLIDEAN:
-    return squared_distance(d, x, y);
-  case DALIGN_EUCLIDEAN:
-    return sqrtl(squared_distance(d, x, y));
-  case DALIGN_MANHATTAN:
-    return manhattan(d, x, y);
-  case DALIGN_COSINE:
-    return cosine(d, x, y);
-  case DALIGN_NLL:
-    return -(long double)x[label];
-  case DALIGN_BCE:
-    return bce(d, x, y);
+    case DALIGN_SQEUCLIDEAN: return squared_distance(d, x, y);
+    case DALIGN_EUCLIDEAN: return sqrtl(squared_distance(d, x, y));
+    case DALIGN_MANHATTAN: return manhattan(d, x, y);
+    case DALIGN_COSINE: return cosine(d, x, y);
+    case DALIGN_NLL: return -(long double)x[label];
+    case DALIGN_BCE: return bce(d, x, y);
   }
   return NAN;
 }
@@ -74,8 +65,7 @@ long double reference_cost(dalign_metric metric, int64_t d, const double *x, con
 static void cosine_gradient(int64_t d, const double *x, const double *y, double *grad) {
   const long double xx = dot(d, x, x), yy = dot(d, y, y), xy = dot(d, x, y);
   const long double norms = sqrtl(xx) * sqrtl(yy);
-  for (int64_t k = 0; k < d; k++)
-    grad[k] = norms == 0 ? 0 : (double)((x[k] * (xy / xx) - y[k]) / norms);
+  for (int64_t k = 0; k < d; k++) grad[k] = norms == 0 ? 0 : (double)((x[k] * (xy / xx) - y[k]) / norms);
 }
 
 static double sign(double a) { return (a > 0) - (a < 0); }
@@ -90,8 +80,7 @@ static double bce_gradient(double x, double y) {
 void reference_cost_gradient(dalign_metric metric, int64_t d, const double *x, const double *y, int64_t label,
                              double *grad_x, double *grad_y) {
   if (metric == DALIGN_NLL) {
-    for (int64_t k = 0; k < d; k++)
-      grad_x[k] = k == label ? -1 : 0;
+    for (int64_t k = 0; k < d; k++) grad_x[k] = k == label ? -1 : 0;
     return;
   }
   if (metric == DALIGN_COSINE) {
@@ -103,18 +92,10 @@ void reference_cost_gradient(dalign_metric metric, int64_t d, const double *x, c
   for (int64_t k = 0; k < d; k++) {
     const double difference = x[k] - y[k];
     switch (metric) {
-    case DALIGN_SQEUCLIDEAN:
-      grad_x[k] = 2 * difference;
-      break;
-    case DALIGN_EUCLIDEAN:
-      grad_x[k] = distance == 0 ? 0 : difference / distance;
-      break;
-    case DALIGN_MANHATTAN:
-      grad_x[k] = sign(difference);
-      break;
-    default:
-      grad_x[k] = bce_gradient(x[k], y[k]);
-      break;
+      case DALIGN_SQEUCLIDEAN: grad_x[k] = 2 * difference; break;
+      case DALIGN_EUCLIDEAN: grad_x[k] = distance == 0 ? 0 : difference / distance; break;
+      case DALIGN_MANHATTAN: grad_x[k] = sign(difference); break;
+      default: grad_x[k] = bce_gradient(x[k], y[k]); break;
     }
     grad_y[k] = metric == DALIGN_BCE ? (double)(clamped_log(1 - (long double)x[k]) - clamped_log(x[k])) : -grad_x[k];
   }
@@ -125,7 +106,8 @@ void reference_cost_gradient(dalign_metric metric, int64_t d, const double *x, c
 int reference_in_band(const reference_problem *problem, int64_t i, int64_t j) {
   const int64_t n = problem->n, m = problem->m;
   const int64_t longer = n > m ? n - 1 : m - 1;
-  return problem->band < 0 || fabs((double)(i * (m - 1) - j * (n - 1))) <= problem->band * (double)longer;
+  if (problem->band < 0 || problem->band == INFINITY) return 1;
+  return fabs((double)(i * (m - 1) - j * (n - 1))) <= problem->band * (double)longer;
 }
 
 /* A cell that paths may use. */
@@ -143,13 +125,10 @@ void reference_paths(const reference_problem *problem, unsigned char *on_path) {
   unsigned char *from_start = calloc((size_t)(n * m), 1), *to_end = calloc((size_t)(n * m), 1);
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j < m; j++) {
-      if (!is_open(problem, i, j))
-        continue;
-      if (i == 0 && j == 0)
-        from_start[0] = 1;
+      if (!is_open(problem, i, j)) continue;
+      if (i == 0 && j == 0) from_start[0] = 1;
       for (int k = 0; k < 3; k++)
-        if (enters(problem, k, i, j) && from_start[(i - step_i[k]) * m + j - step_j[k]])
-          from_start[i * m + j] = 1;
+        if (enters(problem, k, i, j) && from_start[(i - step_i[k]) * m + j - step_j[k]]) from_start[i * m + j] = 1;
     }
   to_end[n * m - 1] = (unsigned char)is_open(problem, n - 1, m - 1);
   for (int64_t i = n - 1; i >= 0; i--)
@@ -157,8 +136,7 @@ void reference_paths(const reference_problem *problem, unsigned char *on_path) {
       for (int k = 0; k < 3; k++)
         if (to_end[i * m + j] && enters(problem, k, i, j) && is_open(problem, i - step_i[k], j - step_j[k]))
           to_end[(i - step_i[k]) * m + j - step_j[k]] = 1;
-  for (int64_t c = 0; c < n * m; c++)
-    on_path[c] = from_start[c] && to_end[c];
+  for (int64_t c = 0; c < n * m; c++) on_path[c] = from_start[c] && to_end[c];
   free(from_start);
   free(to_end);
 }
@@ -175,27 +153,21 @@ static void forward(const reference_problem *problem, long double *R, double *P)
       double sum = 0;
       R[c] = INFINITY;
       P[3 * c] = P[3 * c + 1] = P[3 * c + 2] = 0;
-      if (!is_open(problem, i, j))
-        continue;
+      if (!is_open(problem, i, j)) continue;
       if (i == 0 && j == 0) {
         R[c] = cost;
         continue;
       }
       for (int k = 0; k < 3; k++) {
-        if (!enters(problem, k, i, j))
-          continue;
+        if (!enters(problem, k, i, j)) continue;
         a[k] = R[(i - step_i[k]) * m + j - step_j[k]] + problem->step_weights[k] * cost;
-        if (a[k] < least || isnan((double)a[k]))
-          least = a[k];
+        if (a[k] < least || isnan((double)a[k])) least = a[k];
       }
-      if (least == INFINITY)
-        continue;
+      if (least == INFINITY) continue;
       for (int k = 0; k < 3; k++)
-        if (enters(problem, k, i, j))
-          sum += P[3 * c + k] = exp((double)((least - a[k]) / problem->gamma));
+        if (enters(problem, k, i, j)) sum += P[3 * c + k] = exp((double)((least - a[k]) / problem->gamma));
       for (int k = 0; k < 3; k++)
-        if (P[3 * c + k] != 0)
-          P[3 * c + k] /= sum;
+        if (P[3 * c + k] != 0) P[3 * c + k] /= sum;
       R[c] = least - problem->gamma * (long double)log(sum);
     }
 }
@@ -204,8 +176,7 @@ static void forward(const reference_problem *problem, long double *R, double *P)
 static double mean_weight(const reference_problem *problem, const double *P, int64_t c) {
   double sum = c == 0;
   for (int k = 0; k < 3; k++)
-    if (P[3 * c + k] != 0)
-      sum += problem->step_weights[k] * P[3 * c + k];
+    if (P[3 * c + k] != 0) sum += problem->step_weights[k] * P[3 * c + k];
   return sum;
 }
 
@@ -229,10 +200,8 @@ long double reference_softdtw(const reference_problem *problem, double *alignmen
   const long double value = R[cells - 1];
   backward(problem, P, value != INFINITY, own_mass);
   for (size_t c = 0; c < cells; c++) {
-    if (mass)
-      mass[c] = own_mass[c];
-    if (alignment)
-      alignment[c] = own_mass[c] == 0 ? 0 : own_mass[c] * mean_weight(problem, P, (int64_t)c);
+    if (mass) mass[c] = own_mass[c];
+    if (alignment) alignment[c] = own_mass[c] == 0 ? 0 : own_mass[c] * mean_weight(problem, P, (int64_t)c);
   }
   free(R);
   free(P);
@@ -255,13 +224,11 @@ static void forward_derivative(const reference_problem *problem, const double *t
       double d_a[3] = {0, 0, 0};
       d_R[c] = c == 0 ? tangent[0] : 0;
       for (int k = 0; k < 3; k++) {
-        if (P[3 * c + k] == 0)
-          continue;
+        if (P[3 * c + k] == 0) continue;
         d_a[k] = d_R[(i - step_i[k]) * m + j - step_j[k]] + problem->step_weights[k] * tangent[c];
         d_R[c] += P[3 * c + k] * d_a[k];
       }
-      for (int k = 0; k < 3; k++)
-        d_P[3 * c + k] = -P[3 * c + k] * (d_a[k] - d_R[c]) / problem->gamma;
+      for (int k = 0; k < 3; k++) d_P[3 * c + k] = -P[3 * c + k] * (d_a[k] - d_R[c]) / problem->gamma;
     }
 }
 
@@ -274,8 +241,7 @@ static void backward_derivative(const reference_problem *problem, const double *
       const int64_t c = i * m + j;
       product[c] = d_mass[c] * mean_weight(problem, P, c);
       for (int k = 0; k < 3; k++) {
-        if (P[3 * c + k] == 0)
-          continue;
+        if (P[3 * c + k] == 0) continue;
         d_mass[(i - step_i[k]) * m + j - step_j[k]] += d_mass[c] * P[3 * c + k] + mass[c] * d_P[3 * c + k];
         product[c] += mass[c] * problem->step_weights[k] * d_P[3 * c + k];
       }
@@ -291,8 +257,7 @@ void reference_hvp(const reference_problem *problem, const double *tangent, doub
   double *reachable_tangent = malloc(cells * sizeof *reachable_tangent);
   unsigned char *on_path = malloc(cells);
   reference_paths(problem, on_path);
-  for (size_t c = 0; c < cells; c++)
-    reachable_tangent[c] = on_path[c] ? tangent[c] : 0;
+  for (size_t c = 0; c < cells; c++) reachable_tangent[c] = on_path[c] ? tangent[c] : 0;
   forward(problem, R, P);
   backward(problem, P, R[cells - 1] != INFINITY, mass);
   forward_derivative(problem, reachable_tangent, P, d_R, d_P);
@@ -317,8 +282,7 @@ typedef struct {
 
 static void walk_from(walk *w, int64_t i, int64_t j, long double cost) {
   const int64_t n = w->problem->n, m = w->problem->m;
-  if (!is_open(w->problem, i, j))
-    return;
+  if (!is_open(w->problem, i, j)) return;
   if (i == n - 1 && j == m - 1) {
     if (w->alignment == NULL) {
       w->least = fminl(w->least, cost);
@@ -326,14 +290,12 @@ static void walk_from(walk *w, int64_t i, int64_t j, long double cost) {
     }
     const long double weight = expl((w->least - cost) / w->problem->gamma);
     w->sum += weight;
-    for (int64_t c = 0; c < n * m; c++)
-      w->alignment[c] += (double)weight * w->counts[c];
+    for (int64_t c = 0; c < n * m; c++) w->alignment[c] += (double)weight * w->counts[c];
     return;
   }
   for (int k = 0; k < 3; k++) {
     const int64_t to_i = i + step_i[k], to_j = j + step_j[k];
-    if (to_i >= n || to_j >= m || !enters(w->problem, k, to_i, to_j) || !is_open(w->problem, to_i, to_j))
-      continue;
+    if (to_i >= n || to_j >= m || !enters(w->problem, k, to_i, to_j) || !is_open(w->problem, to_i, to_j)) continue;
     w->counts[to_i * m + to_j] = w->problem->step_weights[k];
     walk_from(w, to_i, to_j, cost + w->problem->step_weights[k] * w->problem->cost[to_i * m + to_j]);
     w->counts[to_i * m + to_j] = 0;
@@ -349,8 +311,7 @@ long double reference_enumerate(const reference_problem *problem, double *alignm
   if (w.least < INFINITY) {
     w.alignment = alignment;
     walk_from(&w, 0, 0, problem->cost[0]);
-    for (size_t c = 0; c < cells; c++)
-      alignment[c] /= (double)w.sum;
+    for (size_t c = 0; c < cells; c++) alignment[c] /= (double)w.sum;
   }
   free(w.counts);
   return w.least < INFINITY ? w.least - problem->gamma * logl(w.sum) : INFINITY;
