@@ -18,7 +18,7 @@ static void FN(cut_features_)(features *f, dalign_arena *a, dalign_metric metric
   const int64_t k = FN(prepared_numbers_)(metric, d), strips = (n + LANES - 1) / LANES;
   f->metric = metric, f->n = n, f->m = m, f->d = d, f->k = k, f->strips = strips;
   f->k_padded = (k + LANES - 1) / LANES * LANES;
-  f->reversed_length = (m + 6 * LANES + 31) / 32 * 32 + 16; /* an odd multiple of 16, so that rows spread over cache sets */
+  f->reversed_length = (m + 6 * LANES + 31) / 32 * 32 + 16; /* an odd multiple of 16: rows spread over cache sets */
   f->x_strips = dalign_arena_take(a, sizeof(REAL) * (size_t)(strips * k * LANES));
   f->y_reversed = f->x_rows = f->y_rows = f->grad_x = f->grad_y = NULL;
   if (metric == DALIGN_NLL) {
@@ -169,12 +169,12 @@ DALIGN_INLINE void FN(kernel_block_)(const features *f, cost_kernel kernel, int 
 /* One block of LANES steps from step c on: strips [first, first + count). Strip s lies LANES steps further right in the
  * tile, hence the pitch in kernel_steps. */
 static void FN(cost_block_)(const features *f, int count, const REAL *x, int64_t c, REAL *out) {
-#define BLOCK(kernel)                                                          \
-  switch (count) {                                                             \
-    case 1: FN(kernel_block_)(f, kernel, 1, x, c, out); break;                 \
-    case 2: FN(kernel_block_)(f, kernel, 2, x, c, out); break;                 \
-    case 3: FN(kernel_block_)(f, kernel, 3, x, c, out); break;                 \
-    default: FN(kernel_block_)(f, kernel, 4, x, c, out);                       \
+#define BLOCK(kernel)                                          \
+  switch (count) {                                             \
+    case 1: FN(kernel_block_)(f, kernel, 1, x, c, out); break; \
+    case 2: FN(kernel_block_)(f, kernel, 2, x, c, out); break; \
+    case 3: FN(kernel_block_)(f, kernel, 3, x, c, out); break; \
+    default: FN(kernel_block_)(f, kernel, 4, x, c, out);       \
   }
   if (f->metric == DALIGN_MANHATTAN) {
     BLOCK(ABSOLUTE)
@@ -322,8 +322,7 @@ static void FN(finish_frame_)(const features *f, const void *given, int64_t i, i
 void FN(dalign_features_finish)(const features *f, const void *x, const void *y, double scale, void *grad_x,
                                 void *grad_y) {
   if (f->labels) {
-    for (int64_t i = 0; grad_x && i < f->n * f->d; i++)
-      store_given(grad_x, i, scale * f->grad_x[i], f->given_f32);
+    for (int64_t i = 0; grad_x && i < f->n * f->d; i++) store_given(grad_x, i, scale * f->grad_x[i], f->given_f32);
     return;
   }
   for (int64_t i = 0; grad_x && i < f->n; i++) FN(finish_frame_)(f, x, i, 0, scale, grad_x);
@@ -367,12 +366,12 @@ static void FN(pairs_tile_)(const features *f, int64_t first, int count, int64_t
 
 /* Walks the skewed cells of a strip's tile that lie in the lattice, row by row:
  * out[(row) m + j] and tile cell at (j - c + r). */
-#define EACH_CELL(body)                                                                     \
-  for (int r = 0; r < LANES && row0 + r < f->n; r++) {                                      \
-    const int64_t c = step - s * LANES, low = c - r < 0 ? 0 : c - r;                        \
-    const int64_t high = c - r + TILE_STEPS < f->m ? c - r + TILE_STEPS : f->m;             \
-    REAL *cell = tile + s * TILE_PITCH * LANES + (r - c) * LANES + r;                       \
-    for (int64_t j = low; j < high; j++) body;                                              \
+#define EACH_CELL(body)                                                         \
+  for (int r = 0; r < LANES && row0 + r < f->n; r++) {                          \
+    const int64_t c = step - s * LANES, low = c - r < 0 ? 0 : c - r;            \
+    const int64_t high = c - r + TILE_STEPS < f->m ? c - r + TILE_STEPS : f->m; \
+    REAL *cell = tile + s * TILE_PITCH * LANES + (r - c) * LANES + r;           \
+    for (int64_t j = low; j < high; j++) body;                                  \
   }
 
 dalign_status FN(dalign_cost)(const dalign_cost_args *args, REAL *cost, int64_t begin, int64_t end, void *workspace) {

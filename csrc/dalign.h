@@ -52,8 +52,8 @@ dalign_status dalign_cost_f64(const dalign_cost_args *args, double *cost, int64_
 
 /* Adjoint: grad_x (batch, n, d), grad_y (batch, m, d) from grad_cost (batch, n, m). Either may be NULL; grad_y is NULL for
  * DALIGN_NLL. */
-dalign_status dalign_cost_backward_f32(const dalign_cost_args *args, const float *grad_cost, float *grad_x, float *grad_y,
-                                       int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_cost_backward_f32(const dalign_cost_args *args, const float *grad_cost, float *grad_x,
+                                       float *grad_y, int64_t begin, int64_t end, void *workspace);
 dalign_status dalign_cost_backward_f64(const dalign_cost_args *args, const double *grad_cost, double *grad_x,
                                        double *grad_y, int64_t begin, int64_t end, void *workspace);
 
@@ -89,9 +89,9 @@ typedef struct {
 
   /* Backward. grad_value (batch,), NULL: ones. Each result may be NULL. */
   const void *grad_value;
-  void *grad_cost;      /* (batch, n, m) = grad_value H; only with a cost lattice */
+  void *grad_cost;       /* (batch, n, m) = grad_value H; only with a cost lattice */
   void *grad_x, *grad_y; /* (batch, n, d), (batch, m, d); only with features */
-  double *mean_cost;    /* (batch,) <H, C>, from which d value / d gamma = (value - <H, C>) / gamma */
+  double *mean_cost;     /* (batch,) <H, C>, from which d value / d gamma = (value - <H, C>) / gamma */
 } dalign_softdtw_args;
 
 /* Bytes of state an item needs for backward, which refuses to run without. Depends on n, m and band alone. */
@@ -129,8 +129,8 @@ dalign_status dalign_softdtw_close_f64(void *shared);
  * Cells of tangent that no path can reach are not looked at. */
 size_t dalign_softdtw_hvp_workspace_f32(const dalign_softdtw_args *args);
 size_t dalign_softdtw_hvp_workspace_f64(const dalign_softdtw_args *args);
-dalign_status dalign_softdtw_hvp_f32(const dalign_softdtw_args *args, const float *tangent, float *product, int64_t begin,
-                                     int64_t end, void *workspace);
+dalign_status dalign_softdtw_hvp_f32(const dalign_softdtw_args *args, const float *tangent, float *product,
+                                     int64_t begin, int64_t end, void *workspace);
 dalign_status dalign_softdtw_hvp_f64(const dalign_softdtw_args *args, const double *tangent, double *product,
                                      int64_t begin, int64_t end, void *workspace);
 

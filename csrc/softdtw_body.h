@@ -27,7 +27,8 @@ static void FN(row_costs_)(const problem *p, worker *w, int s, int r, int64_t ro
   high = high < low ? low : high > w->end[s] ? w->end[s] : high;
   for (int64_t t = w->begin[s]; t < low; t++) tile[t * LANES] = (REAL)INFINITY;
   if (p->cost)
-    for (int64_t t = low; t < high; t++) tile[t * LANES] = load_given(p->cost, row * p->args.m + shift + t, p->given_f32);
+    for (int64_t t = low; t < high; t++)
+      tile[t * LANES] = load_given(p->cost, row * p->args.m + shift + t, p->given_f32);
   for (int64_t t = high; t < w->end[s]; t++) tile[t * LANES] = (REAL)INFINITY;
 }
 
@@ -226,8 +227,7 @@ static void FN(forward_group_)(problem *p, worker *w, int64_t g) {
   FN(start_group_)(w, g);
   for (int k = 0; k < group->tiles; k++) {
     const int64_t step = FN(place_tile_)(p, w, g, k);
-    if (g && !first_again &&
-        !FN(wait_for_)(p, &p->forward_done[g - 1], FN(clamp_column_)(p, step + TILE_STEPS), 1))
+    if (g && !first_again && !FN(wait_for_)(p, &p->forward_done[g - 1], FN(clamp_column_)(p, step + TILE_STEPS), 1))
       return;
     FN(enter_tile_)(p, w, g ? &above : NULL, step);
     double *edge_base = NULL;
@@ -288,7 +288,8 @@ static double FN(enter_adjoint_)(problem *p, worker *w, row_view *below, int64_t
 static void FN(clear_idle_)(worker *w, int s) {
   REAL *h = w->prefix_m + s * TILE_PITCH * LANES;
   memset(h, 0, sizeof(REAL) * (size_t)(w->begin[s] * LANES));
-  if (w->end[s] < TILE_STEPS) memset(h + w->end[s] * LANES, 0, sizeof(REAL) * (size_t)((TILE_STEPS - w->end[s]) * LANES));
+  if (w->end[s] < TILE_STEPS)
+    memset(h + w->end[s] * LANES, 0, sizeof(REAL) * (size_t)((TILE_STEPS - w->end[s]) * LANES));
 }
 
 static void FN(save_tails_)(worker *w, int strips, int is_first) {
@@ -350,10 +351,10 @@ static void FN(take_products_)(problem *p, worker *w, int64_t g, int64_t step) {
     const int64_t first = step - s * LANES, row0 = g * GROUP_ROWS + s * LANES;
     const int64_t from = first < 0 ? 0 : first, to = FN(minimum_)(first + TILE_STEPS, p->m);
     if (from >= to) continue;
+    const REAL *weights = w->prefix_m + (s * TILE_PITCH + from - first) * LANES;
     if (p->grad_cost) FN(write_alignment_)(p, w, row0, s, from, to, first, FN(upstream_)(p));
     if (p->need_features && FN(has_weight_)(w, s))
-      FN(dalign_cost_adjoint_tile)
-    (&p->frames, g * TILE_STRIPS + s, from, to, w->prefix_m + (s * TILE_PITCH + from - first) * LANES);
+      FN(dalign_cost_adjoint_tile)(&p->frames, g * TILE_STRIPS + s, from, to, weights);
   }
 }
 
@@ -545,9 +546,7 @@ static void FN(open_costs_)(problem *p, void *memory) {
     atomic_store(&p->found_nan, 1);
 }
 
-static double FN(forward_value_)(const problem *p) {
-  return (double)load_given(p->args.value, p->item, p->given_f32);
-}
+static double FN(forward_value_)(const problem *p) { return (double)load_given(p->args.value, p->item, p->given_f32); }
 
 /* Fills the problem in shared memory. again: a float problem turned wide. */
 static dalign_status FN(open_problem_)(const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int given_f32,
@@ -568,8 +567,8 @@ static dalign_status FN(open_problem_)(const dalign_softdtw_args *args, dalign_p
     return DALIGN_OK;
   }
   FN(set_rates_)(p);
-  p->keep_every = head ? FN(choose_keep_every_)(p->n, p->m, args->band, (size_t)args->state_stride)
-                       : FN(group_count_)(p->n);
+  p->keep_every =
+      head ? FN(choose_keep_every_)(p->n, p->m, args->band, (size_t)args->state_stride) : FN(group_count_)(p->n);
   if (head) {
     dalign_arena state = {(char *)head, 0};
     FN(cut_state_)(p, &state, p->n, p->m, args->band, p->keep_every);
@@ -704,7 +703,8 @@ dalign_status FN(dalign_softdtw_forward)(const dalign_softdtw_args *args, int64_
   return FN(run_range_)(args, DALIGN_FORWARD, begin, end, workspace);
 }
 
-dalign_status FN(dalign_softdtw_backward)(const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace) {
+dalign_status FN(dalign_softdtw_backward)(const dalign_softdtw_args *args, int64_t begin, int64_t end,
+                                          void *workspace) {
   return FN(run_range_)(args, DALIGN_BACKWARD, begin, end, workspace);
 }
 

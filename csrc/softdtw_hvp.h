@@ -23,7 +23,8 @@ static void FN(cut_hessian_)(hessian *h, dalign_arena *a, int64_t n, int64_t m) 
   h->diagonal = dalign_arena_take(a, lattice), h->tangent = dalign_arena_take(a, lattice);
   h->above = dalign_arena_take(a, 2 * line);
   for (int k = 0; k < 2; k++) h->mass[k] = dalign_arena_take(a, line), h->slope[k] = dalign_arena_take(a, line);
-  h->low = dalign_arena_take(a, sizeof(int64_t) * (size_t)n), h->high = dalign_arena_take(a, sizeof(int64_t) * (size_t)n);
+  h->low = dalign_arena_take(a, sizeof(int64_t) * (size_t)n),
+  h->high = dalign_arena_take(a, sizeof(int64_t) * (size_t)n);
 }
 
 /* softmin of three with its probabilities. */
@@ -81,7 +82,8 @@ static void FN(hessian_step_)(const dalign_softdtw_args *a, const hessian *h, in
 
 static void FN(hessian_row_back_)(const dalign_softdtw_args *a, hessian *h, int64_t i, int64_t m, const REAL *tangent,
                                   REAL *product) {
-  double *mass = h->mass[i % 2], *slope = h->slope[i % 2], *mass_up = h->mass[1 - i % 2], *slope_up = h->slope[1 - i % 2];
+  double *mass = h->mass[i % 2], *slope = h->slope[i % 2], *mass_up = h->mass[1 - i % 2],
+         *slope_up = h->slope[1 - i % 2];
   for (int64_t j = 0; j <= m; j++) mass_up[j] = slope_up[j] = 0;
   for (int64_t j = h->high[i]; j >= h->low[i]; j--) {
     const int64_t at = i * m + j;
@@ -91,14 +93,16 @@ static void FN(hessian_row_back_)(const dalign_softdtw_args *a, hessian *h, int6
     double sum = i || j ? 0 : f;
     FN(hessian_step_)(a, h, DOWN, h->down[at], at, at - m, v, e, f, mass_up + j, slope_up + j, &sum);
     FN(hessian_step_)(a, h, RIGHT, h->right[at], at, at - 1, v, e, f, mass + j - 1, slope + j - 1, &sum);
-    FN(hessian_step_)(a, h, DIAGONAL, h->diagonal[at], at, at - m - 1, v, e, f, mass_up + j - 1, slope_up + j - 1, &sum);
+    FN(hessian_step_)(a, h, DIAGONAL, h->diagonal[at], at, at - m - 1, v, e, f, mass_up + j - 1, slope_up + j - 1,
+                      &sum);
     product[j] = (REAL)sum;
   }
 }
 
 static void FN(hessian_item_)(const dalign_softdtw_args *a, int64_t b, const REAL *tangent, REAL *product,
                               void *workspace) {
-  const int64_t n = a->x_lengths ? a->x_lengths[b] : a->n, m = a->y_lengths ? a->y_lengths[b] : a->m, item = b * a->n * a->m;
+  const int64_t n = a->x_lengths ? a->x_lengths[b] : a->n, m = a->y_lengths ? a->y_lengths[b] : a->m,
+                item = b * a->n * a->m;
   const REAL *cost = (const REAL *)a->cost + item;
   hessian h;
   dalign_arena arena = dalign_arena_over(workspace);

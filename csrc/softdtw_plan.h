@@ -15,7 +15,8 @@
 #define row_view FN(softdtw_row)
 #define group_plan FN(softdtw_group)
 #define GROUP_ROWS (TILE_STRIPS * LANES)
-#define EDGE_NUMBERS (4 * TILE_STRIPS * LANES) /* mantissas and exponents of what is left of and diagonal to each strip */
+#define EDGE_NUMBERS \
+  (4 * TILE_STRIPS * LANES) /* mantissas and exponents of what is left of and diagonal to each strip */
 
 /* A lattice row as numbers m 2^e of its columns [low, high]; element of column j at j - origin. */
 typedef struct {
@@ -37,8 +38,8 @@ typedef struct {
   dalign_pass pass, asked; /* a backward that turns wide runs a forward first */
   int64_t item, n, m, groups;
   int given_f32, weighted, need_features;
-  int64_t keep_every; /* state keeps the last row of each keep_every-th group; 1: and all edges */
-  REAL rate[4], rate_low[4]; /* down, right, diagonal, and a step of weight 1 */
+  int64_t keep_every;               /* state keeps the last row of each keep_every-th group; 1: and all edges */
+  REAL rate[4], rate_low[4];        /* down, right, diagonal, and a step of weight 1 */
   REAL weight[3], allow[3], bar[3]; /* see softdtw_steps.h */
   REAL cost_limit;
   double value;
@@ -202,7 +203,8 @@ static void FN(cut_worker_)(worker *w, dalign_arena *a) {
     w->out_m[k] = dalign_arena_take(a, line), w->out_e[k] = dalign_arena_take(a, line);
   }
   w->left_m = dalign_arena_take(a, sizeof(REAL) * EDGE_NUMBERS);
-  w->left_e = w->left_m + GROUP_ROWS, w->diagonal_m = w->left_e + GROUP_ROWS, w->diagonal_e = w->diagonal_m + GROUP_ROWS;
+  w->left_e = w->left_m + GROUP_ROWS, w->diagonal_m = w->left_e + GROUP_ROWS,
+  w->diagonal_e = w->diagonal_m + GROUP_ROWS;
   w->adjoint = dalign_arena_take(a, sizeof(REAL) * 2 * EDGE_NUMBERS);
 }
 
@@ -252,8 +254,8 @@ static void FN(plan_groups_)(problem *p, int64_t *used_elements, int64_t *used_e
 
 /* State has room for the longest items of the shape. What this one leaves becomes zero: same input, same bits. */
 static void FN(clear_rest_of_state_)(problem *p, int64_t elements, int64_t edges) {
-  char *const pieces[] = {(char *)p->state, (char *)p->state_row_m, (char *)p->state_row_e, (char *)p->state_edges,
-                          (char *)p->state_edge_base, (char *)p->state + p->args.state_stride};
+  char *const pieces[] = {(char *)p->state,       (char *)p->state_row_m,     (char *)p->state_row_e,
+                          (char *)p->state_edges, (char *)p->state_edge_base, (char *)p->state + p->args.state_stride};
   const size_t used[] = {0, sizeof(REAL) * (size_t)elements, sizeof(double) * (size_t)elements,
                          sizeof(REAL) * (size_t)edges * EDGE_NUMBERS, sizeof(double) * (size_t)edges};
   for (int i = 0; i < 5; i++) memset(pieces[i] + used[i], 0, (size_t)(pieces[i + 1] - pieces[i]) - used[i]);

@@ -247,11 +247,11 @@ static void FN(backward_segment_)(const problem *p, worker *w, int first, int co
 
 /* Cuts [0, TILE_STEPS) where a strip begins or ends; calls body(first, count, from, to) for each part in which strips
  * [first, first + count) are at work. */
-#define EACH_SEGMENT_START(w, strips, from, next, first, count)                      \
-  int next = TILE_STEPS, first = -1, count = 0;                                      \
-  for (int s = 0; s < (strips); s++) {                                               \
-    if ((w)->begin[s] > (from) && (w)->begin[s] < next) next = (w)->begin[s];        \
-    if ((w)->end[s] > (from) && (w)->end[s] < next) next = (w)->end[s];              \
+#define EACH_SEGMENT_START(w, strips, from, next, first, count)                                  \
+  int next = TILE_STEPS, first = -1, count = 0;                                                  \
+  for (int s = 0; s < (strips); s++) {                                                           \
+    if ((w)->begin[s] > (from) && (w)->begin[s] < next) next = (w)->begin[s];                    \
+    if ((w)->end[s] > (from) && (w)->end[s] < next) next = (w)->end[s];                          \
     if ((w)->begin[s] <= (from) && (from) < (w)->end[s]) first = first < 0 ? s : first, count++; \
   }
 

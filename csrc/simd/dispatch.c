@@ -6,29 +6,29 @@
 #include <string.h>
 
 /* Every public kernel: result, name, parameters, arguments; R is the element type, T its suffix. */
-#define KERNELS(K, R, T)                                                                                              \
-  K(size_t, dalign_cost_workspace, R, T, (const dalign_cost_args *args), (args))                                      \
-  K(dalign_status, dalign_cost, R, T,                                                                                 \
-    (const dalign_cost_args *args, R *cost, int64_t begin, int64_t end, void *workspace),                             \
-    (args, cost, begin, end, workspace))                                                                              \
-  K(dalign_status, dalign_cost_backward, R, T,                                                                        \
-    (const dalign_cost_args *args, const R *grad_cost, R *grad_x, R *grad_y, int64_t begin, int64_t end,              \
-     void *workspace),                                                                                                \
-    (args, grad_cost, grad_x, grad_y, begin, end, workspace))                                                         \
-  K(size_t, dalign_softdtw_state, R, T, (const dalign_softdtw_args *args), (args))                                    \
-  K(size_t, dalign_softdtw_shared, R, T, (const dalign_softdtw_args *args), (args))                                   \
-  K(size_t, dalign_softdtw_worker, R, T, (const dalign_softdtw_args *args), (args))                                   \
-  K(dalign_status, dalign_softdtw_forward, R, T,                                                                      \
-    (const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace))    \
-  K(dalign_status, dalign_softdtw_backward, R, T,                                                                     \
-    (const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace))    \
-  K(dalign_status, dalign_softdtw_open, R, T,                                                                         \
-    (const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int retry, void *shared),                       \
-    (args, pass, item, retry, shared))                                                                                \
-  K(dalign_status, dalign_softdtw_close, R, T, (void *shared), (shared))                                              \
-  K(size_t, dalign_softdtw_hvp_workspace, R, T, (const dalign_softdtw_args *args), (args))                            \
-  K(dalign_status, dalign_softdtw_hvp, R, T,                                                                          \
-    (const dalign_softdtw_args *args, const R *tangent, R *product, int64_t begin, int64_t end, void *workspace),     \
+#define KERNELS(K, R, T)                                                                                           \
+  K(size_t, dalign_cost_workspace, R, T, (const dalign_cost_args *args), (args))                                   \
+  K(dalign_status, dalign_cost, R, T,                                                                              \
+    (const dalign_cost_args *args, R *cost, int64_t begin, int64_t end, void *workspace),                          \
+    (args, cost, begin, end, workspace))                                                                           \
+  K(dalign_status, dalign_cost_backward, R, T,                                                                     \
+    (const dalign_cost_args *args, const R *grad_cost, R *grad_x, R *grad_y, int64_t begin, int64_t end,           \
+     void *workspace),                                                                                             \
+    (args, grad_cost, grad_x, grad_y, begin, end, workspace))                                                      \
+  K(size_t, dalign_softdtw_state, R, T, (const dalign_softdtw_args *args), (args))                                 \
+  K(size_t, dalign_softdtw_shared, R, T, (const dalign_softdtw_args *args), (args))                                \
+  K(size_t, dalign_softdtw_worker, R, T, (const dalign_softdtw_args *args), (args))                                \
+  K(dalign_status, dalign_softdtw_forward, R, T,                                                                   \
+    (const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace)) \
+  K(dalign_status, dalign_softdtw_backward, R, T,                                                                  \
+    (const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace)) \
+  K(dalign_status, dalign_softdtw_open, R, T,                                                                      \
+    (const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int retry, void *shared),                    \
+    (args, pass, item, retry, shared))                                                                             \
+  K(dalign_status, dalign_softdtw_close, R, T, (void *shared), (shared))                                           \
+  K(size_t, dalign_softdtw_hvp_workspace, R, T, (const dalign_softdtw_args *args), (args))                         \
+  K(dalign_status, dalign_softdtw_hvp, R, T,                                                                       \
+    (const dalign_softdtw_args *args, const R *tangent, R *product, int64_t begin, int64_t end, void *workspace),  \
     (args, tangent, product, begin, end, workspace))
 
 /* Those without a result stand apart, for the return statement. */
@@ -45,14 +45,17 @@
 #define FIELD(result, name, R, T, parameters, arguments) result(*name##_##T) parameters;
 #define FIELD_PROCEDURE(name, R, T, parameters, arguments) void(*name##_##T) parameters;
 
-#define generic_KERNEL(result, name, R, T, parameters, arguments) DECLARE(result, name, R, T, parameters, arguments, generic)
+#define generic_KERNEL(result, name, R, T, parameters, arguments) \
+  DECLARE(result, name, R, T, parameters, arguments, generic)
 #define avx2_KERNEL(result, name, R, T, parameters, arguments) DECLARE(result, name, R, T, parameters, arguments, avx2)
-#define avx512_KERNEL(result, name, R, T, parameters, arguments) DECLARE(result, name, R, T, parameters, arguments, avx512)
-#define generic_PROCEDURE(name, R, T, parameters, arguments) DECLARE_PROCEDURE(name, R, T, parameters, arguments, generic)
+#define avx512_KERNEL(result, name, R, T, parameters, arguments) \
+  DECLARE(result, name, R, T, parameters, arguments, avx512)
+#define generic_PROCEDURE(name, R, T, parameters, arguments) \
+  DECLARE_PROCEDURE(name, R, T, parameters, arguments, generic)
 #define avx2_PROCEDURE(name, R, T, parameters, arguments) DECLARE_PROCEDURE(name, R, T, parameters, arguments, avx2)
 #define avx512_PROCEDURE(name, R, T, parameters, arguments) DECLARE_PROCEDURE(name, R, T, parameters, arguments, avx512)
-#define DECLARE_LEVEL(isa)                                                                            \
-  KERNELS(isa##_KERNEL, float, f32)                                                                   \
+#define DECLARE_LEVEL(isa)          \
+  KERNELS(isa##_KERNEL, float, f32) \
   KERNELS(isa##_KERNEL, double, f64) PROCEDURES(isa##_PROCEDURE, float, f32) PROCEDURES(isa##_PROCEDURE, double, f64)
 LEVELS(DECLARE_LEVEL)
 
@@ -70,10 +73,10 @@ typedef struct {
 #define generic_PROCEDURE_ENTRY(name, R, T, parameters, arguments) .name##_##T = name##_##T##_generic,
 #define avx2_PROCEDURE_ENTRY(name, R, T, parameters, arguments) .name##_##T = name##_##T##_avx2,
 #define avx512_PROCEDURE_ENTRY(name, R, T, parameters, arguments) .name##_##T = name##_##T##_avx512,
-#define LEVEL(isa)                                                                    \
-  {.name = #isa,                                                                      \
-   KERNELS(isa##_ENTRY, float, f32) KERNELS(isa##_ENTRY, double, f64)                 \
-       PROCEDURES(isa##_PROCEDURE_ENTRY, float, f32) PROCEDURES(isa##_PROCEDURE_ENTRY, double, f64)},
+#define LEVEL(isa)                                                                                                  \
+  {.name = #isa,                                                                                                    \
+   KERNELS(isa##_ENTRY, float, f32) KERNELS(isa##_ENTRY, double, f64) PROCEDURES(isa##_PROCEDURE_ENTRY, float, f32) \
+       PROCEDURES(isa##_PROCEDURE_ENTRY, double, f64)},
 static const level levels[] = {LEVELS(LEVEL)};
 
 static int best_level(void) {

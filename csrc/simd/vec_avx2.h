@@ -31,10 +31,10 @@ typedef __m256d vec;
 #define v_round(a) VI(round)(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)
 #define v_fma(a, b, c) VI(fmadd)(a, b, c)
 #define v_muladd(a, b, c) VI(fmadd)(a, b, c)
-#define v_keep_below(v, a, b) VI(and)(v, VI(cmp)(a, b, _CMP_LT_OQ))
+#define v_keep_below(v, a, b) VI (and)(v, VI(cmp)(a, b, _CMP_LT_OQ))
 #define v_all_below(a, b) (VI(movemask)(VI(cmp)(a, b, _CMP_NLT_UQ)) == 0)
-#define v_sign(a)                                                                              \
-  VI(sub)(VI(and)(VI(cmp)(a, v_zero(), _CMP_GT_OQ), v_set1(1)), VI(and)(VI(cmp)(a, v_zero(), _CMP_LT_OQ), v_set1(1)))
+#define v_sign(a) \
+  VI(sub)(VI (and)(VI(cmp)(a, v_zero(), _CMP_GT_OQ), v_set1(1)), VI (and)(VI(cmp)(a, v_zero(), _CMP_LT_OQ), v_set1(1)))
 #endif
 
 #undef v_ldexp

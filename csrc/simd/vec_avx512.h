@@ -39,9 +39,9 @@ typedef __m512d vec;
 #define v_all_below(a, b) (VI(CMP_MASK)(a, b, _CMP_NLT_UQ) == 0)
 #define _mm512_CMP_MASK_ps(a, b, op) _mm512_cmp_ps_mask(a, b, op)
 #define _mm512_CMP_MASK_pd(a, b, op) _mm512_cmp_pd_mask(a, b, op)
-#define v_sign(a)                                                                                              \
-  VI(mask_mov)(VI(maskz_mov)(VI(CMP_MASK)(a, v_zero(), _CMP_GT_OQ), v_set1(1)),                               \
-               VI(CMP_MASK)(a, v_zero(), _CMP_LT_OQ), v_set1(-1))
+#define v_sign(a)                                                                                                      \
+  VI(mask_mov)(VI(maskz_mov)(VI(CMP_MASK)(a, v_zero(), _CMP_GT_OQ), v_set1(1)), VI(CMP_MASK)(a, v_zero(), _CMP_LT_OQ), \
+               v_set1(-1))
 #endif
 
 #undef v_shift_up

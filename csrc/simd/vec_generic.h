@@ -42,8 +42,8 @@ typedef struct {
 #define v_shift_down FN(v_shift_down_)
 #define v_split FN(v_split_)
 
-#define VEC_EACH(expression)                              \
-  vec result;                                             \
+#define VEC_EACH(expression)                                     \
+  vec result;                                                    \
   for (int r = 0; r < LANES; r++) result.lane[r] = (expression); \
   return result
 
@@ -61,7 +61,9 @@ DALIGN_INLINE vec v_abs(vec a) { VEC_EACH((REAL)fabs((double)a.lane[r])); }
 DALIGN_INLINE vec v_sign(vec a) { VEC_EACH((REAL)((a.lane[r] > 0) - (a.lane[r] < 0))); }
 DALIGN_INLINE vec v_keep_below(vec v, vec a, vec b) { VEC_EACH(a.lane[r] < b.lane[r] ? v.lane[r] : 0); }
 DALIGN_INLINE vec v_shift_up(vec v, vec in) { VEC_EACH(r ? v.lane[r ? r - 1 : 0] : in.lane[LANES - 1]); }
-DALIGN_INLINE vec v_shift_down(vec v, vec in) { VEC_EACH(r < LANES - 1 ? v.lane[r < LANES - 1 ? r + 1 : r] : in.lane[0]); }
+DALIGN_INLINE vec v_shift_down(vec v, vec in) {
+  VEC_EACH(r < LANES - 1 ? v.lane[r < LANES - 1 ? r + 1 : r] : in.lane[0]);
+}
 
 DALIGN_INLINE int v_all_below(vec a, vec b) {
   int below = 1;
