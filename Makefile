@@ -122,11 +122,11 @@ C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 C_SHARED := $(patsubst tests/c/%.c,%,$(filter-out tests/c/test_% tests/c/fuzz_% tests/c/isa.c,$(wildcard tests/c/*.c)))
 
 asan_CC = $(CC)
-asan_FLAGS = -O1 -g1 -Werror -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+asan_FLAGS = -O1 -g1 -DDALIGN_NO_INLINE -Werror -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 plain_CC = $(CC)
 plain_FLAGS = -g1 -Werror
 fuzz_CC = $(CLANG)
-fuzz_FLAGS = -O1 -g1 -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+fuzz_FLAGS = -O1 -g1 -DDALIGN_NO_INLINE -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 # $(call kernels,VARIANT,ISA), $(call library,VARIANT)
 define kernels

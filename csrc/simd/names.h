@@ -7,6 +7,12 @@
 #define DALIGN_JOIN(a, b, c) DALIGN_JOIN_(a, b, c)
 #define DALIGN_NAME(name, type) DALIGN_JOIN(name, type, DALIGN_ISA)
 
+/* Every use of a vector helper inlined, and every copy of a recursion specialised, is what makes the kernels fast. It also
+ * makes sanitizers compile for minutes, so the Makefile asks for none of it there. */
+#ifdef DALIGN_NO_INLINE
+#define DALIGN_INLINE static __attribute__((unused))
+#else
 #define DALIGN_INLINE static inline __attribute__((always_inline, unused))
+#endif
 
 #endif
