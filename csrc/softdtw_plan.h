@@ -202,10 +202,11 @@ static void FN(cut_worker_)(worker *w, dalign_arena *a) {
     w->in_m[k] = dalign_arena_take(a, line), w->in_e[k] = dalign_arena_take(a, line);
     w->out_m[k] = dalign_arena_take(a, line), w->out_e[k] = dalign_arena_take(a, line);
   }
-  w->left_m = dalign_arena_take(a, sizeof(REAL) * EDGE_NUMBERS);
-  w->left_e = w->left_m + GROUP_ROWS, w->diagonal_m = w->left_e + GROUP_ROWS,
-  w->diagonal_e = w->diagonal_m + GROUP_ROWS;
   w->adjoint = dalign_arena_take(a, sizeof(REAL) * 2 * EDGE_NUMBERS);
+  w->left_m = dalign_arena_take(a, sizeof(REAL) * EDGE_NUMBERS); /* an edge, as one piece */
+  if (!w->left_m) return;
+  w->left_e = w->left_m + GROUP_ROWS, w->diagonal_m = w->left_e + GROUP_ROWS;
+  w->diagonal_e = w->diagonal_m + GROUP_ROWS;
 }
 
 static size_t FN(worker_bytes_)(const dalign_softdtw_args *args) {
