@@ -8,13 +8,23 @@
 
 enum { LARGEST_SIDE = 80, LARGEST_BATCH = 3, LARGEST_DEPTH = 20, REFERENCE_CELLS = 600 };
 
-#define HOLD(condition)                                                               \
-  do {                                                                                \
-    if (!(condition)) {                                                               \
-      fprintf(stderr, "does not hold: %s (%s:%d)\n", #condition, __FILE__, __LINE__); \
-      abort();                                                                        \
-    }                                                                                 \
+/* What the present input was decoded to, for the report. */
+static char present_input[256];
+
+#define HOLD(condition)                                                                                  \
+  do {                                                                                                   \
+    if (!(condition)) {                                                                                  \
+      fprintf(stderr, "does not hold: %s (%s:%d)\n%s\n", #condition, __FILE__, __LINE__, present_input); \
+      abort();                                                                                           \
+    }                                                                                                    \
   } while (0)
+
+static void hold_near(const char *what, int64_t index, double got, double expected, double tolerance) {
+  if (is_near(got, expected, tolerance)) return;
+  fprintf(stderr, "%s[%lld] is %.17g, expected %.17g (allowed %.3g)\n", what, (long long)index, got, expected,
+          tolerance);
+  HOLD(is_near(got, expected, tolerance));
+}
 
 /* ---------------------------------------------------------------- decoding */
 
@@ -344,11 +354,11 @@ static void hold_reference(const input *in, const results *got, int64_t b, const
   if (!(size < sqrt(in->p->huge)) || blur > 1e-2) return;
   double *alignment = malloc((size_t)(r->n * r->m) * sizeof *alignment);
   const double value = (double)reference_softdtw(r, alignment, NULL);
-  HOLD(is_near(get(in->p, got->value, b), value, 8 * in->p->epsilon * size));
+  hold_near("value", b, get(in->p, got->value, b), value, 8 * in->p->epsilon * size);
   for (int64_t i = 0; i < r->n; i++)
     for (int64_t j = 0; j < r->m; j++)
-      HOLD(is_near(get(in->p, got->grad_cost, (b * a->n + i) * a->m + j), grad * alignment[i * r->m + j],
-                   fabs(grad) * largest_weight(a) * (8 * blur + 64 * in->p->epsilon)));
+      hold_near("grad_cost", i * r->m + j, get(in->p, got->grad_cost, (b * a->n + i) * a->m + j),
+                grad * alignment[i * r->m + j], fabs(grad) * largest_weight(a) * (8 * blur + 64 * in->p->epsilon));
   free(alignment);
 }
 
@@ -406,10 +416,20 @@ static void run_cost(const input *in) {
   free(workspace);
 }
 
+static void describe_input(const input *in) {
+  const dalign_softdtw_args *a = &in->args;
+  snprintf(present_input, sizeof present_input,
+           "%s batch %lld n %lld m %lld d %lld metric %d gamma %g weights %g %g %g band %g kind %d lengths %d",
+           in->p->name, (long long)a->batch, (long long)a->n, (long long)a->m, (long long)a->d,
+           in->lattice ? -1 : (int)a->metric, a->gamma, a->step_weights[0], a->step_weights[1], a->step_weights[2],
+           a->band, (int)in->kind, in->varied);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   input in = decode(bytes, size);
+  describe_input(&in);
   results plain = make_results(&in), pipeline = make_results(&in);
   run_plain(&in, &plain);
   hold_always(&in, &plain);

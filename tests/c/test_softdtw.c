@@ -890,6 +890,25 @@ static void test_steep(const precision *p) {
     }
 }
 
+/* Finite costs that are meant as a ban, 1e10 and far more, beside ordinary ones. The diagonal stays free. */
+static void test_forbidding(const precision *p) {
+  for (double forbidding = 1e6; forbidding < p->huge; forbidding = forbidding * forbidding)
+    for (double gamma = 1e-4; gamma < 2e3; gamma *= 100)
+      for (int64_t size = 4; size < 80; size += 1 + size) {
+        setting s = plain_setting(p, 1, size, size);
+        s.gamma = gamma;
+        problem q = make_problem(s);
+        uint64_t seed = (uint64_t)size;
+        for (int64_t i = 0; i < size; i++)
+          for (int64_t j = 0; j < size; j++)
+            if (i != j && uniform(&seed) < .2) set(p, q.cost, i * size + j, forbidding);
+        check_problem(&q);
+        describe_case("%s forbidding cost %g, gamma %g, size %lld", p->name, forbidding, gamma, (long long)size);
+        check(get(p, q.value, 0) < 2 * (double)size, "value is %g", get(p, q.value, 0));
+        free_problem(&q);
+      }
+}
+
 /* Nearly equal frames far from the origin. */
 static void test_offset(const precision *p) {
   for (int metric = DALIGN_SQEUCLIDEAN; metric <= DALIGN_MANHATTAN; metric++)
@@ -1421,6 +1440,7 @@ int main(void) {
   run_group("costs: gamma 1e-4 .. 1e3, scale 1e-3 .. 1e5", test_gammas_lattice);
   run_group("features: gamma 1e-4 .. 1e3, scale 1, 10, 100", test_gammas_features);
   run_group("costs: steep slopes", test_steep);
+  run_group("costs: forbidding but finite", test_forbidding);
   run_group("features: common offset", test_offset);
   run_group("features: metrics and depths", test_features);
   run_group("features: lengths, bands, weights", test_features_varied);
