@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -148,8 +149,16 @@ def gamma(value: object) -> Tensor:
         return result
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"gamma must be a number or a 0-dim tensor, got {type(value).__name__}")
-    positive_gamma(float(value))
-    return torch.tensor(float(value), dtype=torch.float64, device="cpu")
+    checked = as_float(value)
+    positive_gamma(checked)
+    return torch.tensor(checked, dtype=torch.float64, device="cpu")
+
+
+def as_float(value: numbers.Real) -> float:
+    """value as a float, infinite where an integer or fraction is too large for one."""
+    if isinstance(value, numbers.Rational) and abs(int(value)) > sys.float_info.max:
+        return math.inf if int(value) > 0 else -math.inf
+    return float(value)
 
 
 def positive_gamma(value: float) -> None:
@@ -164,7 +173,7 @@ def band(value: object) -> float:
         return -1.0
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"band must be None or a number, got {type(value).__name__}")
-    width = float(value)
+    width = as_float(value)
     if not width >= (1 if isinstance(value, numbers.Integral) else 0.5):
         raise ValueError(f"band must be an integer >= 1 or a float >= 0.5 (in frames of the shorter one), got {value}")
     return -1.0 if width == math.inf else width
@@ -178,4 +187,4 @@ def step_weights(value: object) -> list[float]:
         raise TypeError(f"step_weights must be three numbers (down, right, diagonal), got {value!r}")
     if len(value) != 3 or not all(w >= 0 for w in value):
         raise ValueError(f"step_weights must be three numbers >= 0 (down, right, diagonal), got {value!r}")
-    return [float(w) for w in value]
+    return [as_float(w) for w in value]
