@@ -10,6 +10,7 @@ import math
 import numbers
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -154,10 +155,11 @@ def gamma(value: object) -> Tensor:
     return torch.tensor(checked, dtype=torch.float64, device="cpu")
 
 
-def as_float(value: numbers.Real) -> float:
+def as_float(value: Any) -> float:
     """value as a float, infinite where an integer or fraction is too large for one."""
-    if isinstance(value, numbers.Rational) and abs(int(value)) > sys.float_info.max:
-        return math.inf if int(value) > 0 else -math.inf
+    exact = isinstance(value, numbers.Rational)
+    if exact and abs(value) > sys.float_info.max:
+        return math.inf if value > 0 else -math.inf
     return float(value)
 
 
