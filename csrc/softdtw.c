@@ -13,7 +13,9 @@
  * or overflows. A lane's e counts from a base (a double) that each tile chooses anew, and rows handed from group to group
  * carry e as a double: e in a lane stays far below 2^24, where floats count exactly. Where that would fail (a cell's cost
  * above 2^14 gamma, or a tile whose entries differ by 2^22 powers of two), and where the value is so small against gamma
- * that log P keeps few digits, the float kernel gives the problem to the double kernel ("wide").
+ * that log P keeps few digits, the float kernel gives the problem to the double kernel ("wide"). Where even a double
+ * cannot count the powers of two (value / gamma above 2^50), forward runs once more with gamma raised to value 2^-48:
+ * below that no double tells two paths apart.
  *
  * Order. TILE_STRIPS strips of LANES rows form a group; lane r of a strip works on column c - r at step c and strip s
  * works s LANES steps behind strip 0, so a cell's three predecessors are the lane itself, the lane above, and what that
@@ -54,11 +56,13 @@ static dalign_status DALIGN_NAME(close_problem_, f64)(void *shared);
 
 /* What stands first in shared memory and in an item's state. */
 typedef struct {
-  int wide; /* the double kernel works (or worked) here */
+  double gamma; /* to compute with in place of the caller's; 0: his */
+  int wide;     /* the double kernel works (or worked) here */
 } softdtw_shared_head;
 
 typedef struct {
   double z_m, z_e; /* P(n-1, m-1) = z_m 2^z_e; z_m = 0: no path */
+  double gamma;    /* that forward computed with */
   int wide;
 } softdtw_state_head;
 

@@ -14,6 +14,8 @@
 #else
 #define EXPONENT_RANGE INFINITY
 #define CELL_RANGE INFINITY
+#define TOTAL_RANGE 1125899906842624.    /* 2^50: doubles count whole numbers to 2^53 */
+#define GAMMAS_OF_VALUE 281474976710656. /* 2^48 */
 #endif
 
 /* ------------------------------------------------------------------------------------------------ costs of a tile */
@@ -212,7 +214,7 @@ static int64_t FN(clamp_column_)(const problem *p, int64_t column) {
 static void FN(leave_total_)(problem *p, const worker *w) {
   const int64_t lane = (p->n - 1) % GROUP_ROWS;
   const double m = (double)w->left_m[lane], e = m != 0 ? (double)w->left_e[lane] + w->base : 0;
-  p->value = m != 0 ? -p->args.gamma * 0.69314718055994530942 * (log2(m) + e) : INFINITY;
+  p->value = m != 0 ? -p->gamma * 0.69314718055994530942 * (log2(m) + e) : INFINITY;
   if (p->state) p->state->z_m = m, p->state->z_e = e;
 }
 
@@ -475,7 +477,7 @@ static int FN(item_bad_)(const dalign_softdtw_args *a, int64_t b) {
 }
 
 static void FN(set_rates_)(problem *p) {
-  const long double log2_e = 1.44269504088896340735992468100189214L, gamma = p->args.gamma;
+  const long double log2_e = 1.44269504088896340735992468100189214L, gamma = p->gamma;
   double largest = 1;
   p->weighted = 0;
   for (int k = 0; k < 4; k++) {
@@ -554,18 +556,21 @@ static dalign_status FN(open_problem_)(const dalign_softdtw_args *args, dalign_p
   if (FN(args_bad_)(args, pass) || FN(item_bad_)(args, item)) return DALIGN_BAD_ARGUMENT;
   dalign_arena a = dalign_arena_over(shared);
   problem *p = dalign_arena_take(&a, sizeof(problem));
+  const double raised = again ? p->head.gamma : 0;
   memset(p, 0, sizeof *p);
   p->args = *args, p->asked = pass, p->item = item, p->given_f32 = given_f32;
   p->head.wide = !DALIGN_F32 && given_f32;
   p->n = args->x_lengths ? args->x_lengths[item] : args->n;
   p->m = args->y_lengths ? args->y_lengths[item] : args->m;
   softdtw_state_head *head = args->state ? (void *)((char *)args->state + item * args->state_stride) : NULL;
-  p->pass = pass == DALIGN_BACKWARD && again && !head->wide ? DALIGN_FORWARD : pass;
+  const int forward_first = again && head && (!head->wide || head->gamma < raised);
+  p->pass = pass == DALIGN_BACKWARD && !forward_first ? DALIGN_BACKWARD : DALIGN_FORWARD;
   if (pass == DALIGN_BACKWARD) FN(clear_padding_)(p);
   if (p->pass == DALIGN_BACKWARD && !(fabs(FN(forward_value_)(p)) < INFINITY)) {
     p->value = FN(forward_value_)(p); /* nothing to sweep: close fills the gradients */
     return DALIGN_OK;
   }
+  p->gamma = p->pass == DALIGN_BACKWARD ? head->gamma : raised > 0 ? raised : args->gamma;
   FN(set_rates_)(p);
   p->keep_every =
       head ? FN(choose_keep_every_)(p->n, p->m, args->band, (size_t)args->state_stride) : FN(group_count_)(p->n);
@@ -581,6 +586,7 @@ static dalign_status FN(open_problem_)(const dalign_softdtw_args *args, dalign_p
   if (head && p->pass == DALIGN_FORWARD) {
     FN(clear_rest_of_state_)(p, elements, edges);
     p->state->wide = p->head.wide;
+    p->state->gamma = p->gamma;
   }
   for (int64_t g = 0; g < p->groups; g++) {
     atomic_store_explicit(&p->forward_done[g], 0, memory_order_relaxed);
@@ -595,11 +601,16 @@ static dalign_status FN(close_forward_)(problem *p) {
   const int nan = atomic_load(&p->found_nan);
   const double value = nan ? NAN : p->value;
   if (nan && p->state) p->state->z_m = NAN;
-  if (p->asked == DALIGN_BACKWARD) return DALIGN_RETRY;
 #if DALIGN_F32
   /* The logarithm of a number near 1 has few digits in float. */
-  if (fabs(value) < VALUE_RANGE * p->args.gamma) return DALIGN_RETRY;
+  if (fabs(value) < VALUE_RANGE * p->gamma) return DALIGN_RETRY;
+#else
+  if (p->state && fabs(value) < INFINITY && fabs(p->state->z_e) > TOTAL_RANGE) {
+    p->head.gamma = fabs(value) / GAMMAS_OF_VALUE;
+    return DALIGN_RETRY;
+  }
 #endif
+  if (p->asked == DALIGN_BACKWARD) return DALIGN_RETRY;
   store_given(p->args.value, p->item, value, p->given_f32);
   return DALIGN_OK;
 }
@@ -661,7 +672,7 @@ dalign_status FN(dalign_softdtw_open)(const dalign_softdtw_args *args, dalign_pa
   const softdtw_state_head *state =
       args->state && item >= 0 ? (void *)((char *)args->state + item * args->state_stride) : NULL;
   if (retry || (pass == DALIGN_BACKWARD && state && state->wide))
-    return DALIGN_NAME(open_problem_, f64)(args, pass, item, 1, 1, shared);
+    return DALIGN_NAME(open_problem_, f64)(args, pass, item, 1, retry, shared);
 #endif
   return FN(open_problem_)(args, pass, item, DALIGN_F32, retry, shared);
 }

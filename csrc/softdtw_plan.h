@@ -38,6 +38,7 @@ typedef struct {
   dalign_pass pass, asked; /* a backward that turns wide runs a forward first */
   int64_t item, n, m, groups;
   int given_f32, weighted, need_features;
+  double gamma;                     /* args.gamma, or larger: see softdtw.c, Numbers */
   int64_t keep_every;               /* state keeps the last row of each keep_every-th group; 1: and all edges */
   REAL rate[4], rate_low[4];        /* down, right, diagonal, and a step of weight 1 */
   REAL weight[3], allow[3], bar[3]; /* see softdtw_steps.h */

@@ -23,7 +23,7 @@
 #if DALIGN_F32
 #define SCALED_NONE (-1e30f) /* exponent of a zero: far below every other, and sums with it stay there */
 #else
-#define SCALED_NONE (-1e300)
+#define SCALED_NONE (-1.7e308)
 #endif
 
 #undef vec
@@ -94,12 +94,15 @@ DALIGN_INLINE vec v_pow2_fraction(vec f) {
 }
 
 /* 2^(c (rate + rate_low)) as m 2^e, m in [.7, 1.42]. The product splits into whole part and fraction with the remainder of
- * an FMA, so the fraction keeps its digits however large the product is. c = +inf gives m = 0 and an exponent of -inf
- * (rate < 0). */
+ * an FMA, so the fraction keeps its digits however large the product is. Beyond 2^53 a double has no fraction; what the
+ * remainder holds there is cut off. c = +inf gives m = 0 and an exponent of -inf (rate < 0). */
 DALIGN_INLINE scaled exp2_split(vec c, vec rate, vec rate_low) {
   scaled s;
   s.e = v_round(v_mul(c, rate));
   vec f = v_fma(c, rate_low, v_fma(c, rate, v_sub(v_zero(), s.e)));
+#if !DALIGN_F32
+  f = v_max(v_min(f, v_set1(.5)), v_set1(-.5));
+#endif
   s.m = v_keep_below(v_pow2_fraction(f), c, v_set1((REAL)INFINITY));
   return s;
 }
