@@ -70,8 +70,8 @@ dalign_status dalign_cost_backward_f64(const dalign_cost_args *args, const doubl
 typedef struct {
   int64_t batch, n, m;
   const int64_t *x_lengths, *y_lengths; /* (batch,) in [1, n], [1, m]; NULL: all full */
-  double gamma;                         /* > 0; in effect at least |value| 2^-48, below which doubles tell no paths apart */
-  double step_weights[3];               /* down (1,0), right (0,1), diagonal (1,1); +inf blocks a step */
+  double gamma;           /* > 0; in effect at least |value| 2^-48, below which doubles tell no paths apart */
+  double step_weights[3]; /* down (1,0), right (0,1), diagonal (1,1); +inf blocks a step */
   double band; /* < 0: none; else at least .5: cells with |i (m-1) - j (n-1)| <= band max(n-1, m-1), item's lengths */
 
   /* The costs: a lattice, or features and a metric (then nothing of size n m is stored). */
