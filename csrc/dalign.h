@@ -81,8 +81,8 @@ typedef struct {
   const void *x, *y; /* as in dalign_cost_args */
 
   /* Forward writes value (batch,) and, when state is not NULL, what backward needs: state_stride bytes an item, at least
-   * dalign_softdtw_state_*(args), at an address that is a multiple of 8. Backward reads both; where only its own numbers turn out to need the wide path it
-   * rewrites the item's state. */
+   * dalign_softdtw_state_*(args), at an address that is a multiple of 8. Backward reads both; where only its own numbers
+   * turn out to need the wide path it rewrites the item's state. */
   void *value;
   void *state;
   int64_t state_stride;
