@@ -45,8 +45,10 @@ static int64_t pick(source *s, int64_t low, int64_t high) { return low + (int64_
 /* What kinds of numbers an input holds. */
 typedef enum { ORDINARY, MIXED_SCALES, SPECIAL } number_kind;
 
+/* Finite numbers far below zero are left out: as costs they make a dead end weigh more than all paths, beyond what an
+ * exponent in double can tell apart. */
 static double special_number(source *s, const precision *p) {
-  const double numbers[] = {INFINITY, -INFINITY, NAN, 0, -0.0, p->huge, -p->huge, 1 / p->huge, 1e-44, 1e20, -1e20, 1};
+  const double numbers[] = {INFINITY, -INFINITY, NAN, 0, -0.0, p->huge, -1e6, 1 / p->huge, 1e-44, 1e20, -1e3, 1};
   return numbers[byte(s) % (sizeof numbers / sizeof *numbers)];
 }
 
