@@ -1,0 +1,93 @@
+"""How good the predictions are, and how good the alignment that they give."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import nn
+
+import torch_dalign as dalign
+from experiments.data import music
+from experiments.data.music import Floats
+
+THRESHOLD = 0.5
+"""A pitch class counts as found from this probability on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Over all frames and pitch classes of a set of pieces: precision, recall, and their harmonic mean F."""
+
+    precision: float
+    recall: float
+    f_measure: float
+
+
+@dataclasses.dataclass(frozen=True)
+class AlignmentScores:
+    """How well soft-DTW finds known chords in the predictions.
+
+    Attributes
+    ----------
+    hit_rate : float
+        Share of the frames whose most likely chord is the one that sounds.
+    onset_error : float
+        Median distance in seconds between the found and the true start of a chord.
+    """
+
+    hit_rate: float
+    onset_error: float
+
+
+def predict(network: nn.Module, piece: music.Piece) -> Floats:
+    """Probabilities (N, 12) of one piece."""
+    device = next(network.parameters()).device
+    network.eval()
+    with torch.inference_mode():
+        return network(torch.as_tensor(piece.frames.values, device=device)[None])[0].cpu().numpy()
+
+
+def score(network: nn.Module, pieces: list[music.Piece]) -> Scores:
+    """Frame-wise precision, recall and F against the known performance."""
+    found = np.concatenate([predict(network, piece) >= THRESHOLD for piece in pieces])
+    true = np.concatenate([piece.strong for piece in pieces]).astype(bool)
+    return compare(found, true)
+
+
+def compare(found: np.ndarray, true: np.ndarray) -> Scores:
+    """Scores of boolean predictions; a ratio without cases counts as 0."""
+    hits = int((found & true).sum())
+    precision, recall = hits / max(int(found.sum()), 1), hits / max(int(true.sum()), 1)
+    return Scores(precision, recall, 2 * precision * recall / max(precision + recall, 1e-12))
+
+
+def soft_alignment(network: nn.Module, piece: music.Piece, gamma: float) -> Floats:
+    """Probability mass (N, M) that soft-DTW with unit weights sends through each pair of frame and chord."""
+    layer = dalign.SoftDTW(gamma=gamma, metric="bce")
+    probabilities = torch.as_tensor(predict(network, piece))[None]
+    chords = torch.as_tensor(piece.chords.pitch_classes, dtype=torch.float32)[None]
+    return layer.alignment(probabilities, chords)[0].detach().numpy()
+
+
+def score_alignment(network: nn.Module, pieces: list[music.Piece], gamma: float) -> AlignmentScores:
+    """Compare soft alignments with the true times of the chords."""
+    hits, errors = [], []
+    for piece in pieces:
+        chord = soft_alignment(network, piece, gamma).argmax(axis=1)
+        hits.append(chord == true_chord(piece))
+        errors.append(np.abs(found_onsets(chord, piece) - piece.chords.start))
+    return AlignmentScores(float(np.concatenate(hits).mean()), float(np.median(np.concatenate(errors))))
+
+
+def true_chord(piece: music.Piece) -> np.ndarray:
+    """Index (N,) of the chord that sounds at each frame."""
+    return np.searchsorted(piece.chords.start, piece.frames.times, side="right") - 1
+
+
+def found_onsets(chord: np.ndarray, piece: music.Piece) -> Floats:
+    """Time (M,) of the first frame at which the alignment has arrived at each chord, or the end where it never does."""
+    arrived = np.maximum.accumulate(chord)
+    times = np.append(piece.frames.times, piece.performance.last_offset)
+    return times[np.searchsorted(arrived, np.arange(len(piece.chords)))]

@@ -1,0 +1,155 @@
+"""The demo, on pieces made of numbers: nothing is rendered here. `make demo QUICK=1` is the test of the whole."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.data import music
+from experiments.quickstart import evaluation, losses, network, settings, training
+from experiments.quickstart.data import Chorales, collate
+from experiments.quickstart.report import Report
+
+
+def made_piece(seed: int, n_chords: int = 6) -> music.Piece:
+    """Chords of random durations whose features show the pitch classes in every octave."""
+    rng = np.random.default_rng(seed)
+    sets = np.zeros((n_chords, 12), dtype=np.uint8)
+    for row in sets:
+        row[rng.choice(12, 3, replace=False)] = 1
+    lengths = rng.integers(4, 9, n_chords)
+    strong = np.repeat(sets, lengths, axis=0)
+    edges = np.concatenate([[0], np.cumsum(lengths)]).astype(float)
+    values = np.tile(np.repeat(strong, 3, axis=1), (1, 6)).astype(np.float32) + rng.random((len(strong), 216)) / 10
+    notes = music.Notes(edges[:-1], edges[1:], np.full(n_chords, 60), np.zeros(n_chords, dtype=int))
+    time_map = music.TimeMap(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    played = music.Performance(f"made/{seed}", notes, np.full(n_chords, 80), 0, time_map)
+    frames = music.Frames(values.astype(np.float32), np.arange(len(strong)) + 0.5)
+    return music.Piece(f"made/{seed}", played, frames, strong, music.Chords(sets, edges[:-1], edges[1:]))
+
+
+@pytest.fixture
+def chorales() -> Chorales:
+    pieces = [made_piece(seed) for seed in range(10)]
+    return Chorales(pieces[:6], pieces[6:8], pieces[8:])
+
+
+def test_network_has_the_stated_size():
+    net = network.PitchClassNet()
+    assert sum(p.numel() for p in net.parameters()) == 2423
+    assert net(torch.rand(2, 7, 216)).shape == (2, 7, 12)
+
+
+def test_batch_pads_with_zeros():
+    pieces = [made_piece(0), made_piece(1, n_chords=3)]
+    batch = collate(pieces)
+    assert batch.n_frames.tolist() == [len(p.frames.times) for p in pieces]
+    assert batch.chords[1, 3:].abs().sum() == 0
+    assert batch.strong[1, batch.n_frames[1] :].abs().sum() == 0
+
+
+def test_stretched_targets_give_each_chord_its_equal_share():
+    batch = collate([made_piece(0)])
+    target = losses.stretched(batch)[0].numpy()
+    frames, chords = int(batch.n_frames[0]), int(batch.n_chords[0])
+    expected = batch.chords[0].numpy()[[i * chords // frames for i in range(frames)]]
+    np.testing.assert_array_equal(target, expected)
+
+
+@pytest.mark.parametrize("name", list(losses.LOSSES))
+def test_losses_do_not_look_at_padding(name):
+    """A piece costs the same alone and beside a longer one, and so do its gradients."""
+    loss = losses.LOSSES[name].make(settings.QUICK)
+    short, long = made_piece(0, n_chords=3), made_piece(1, n_chords=9)
+    both, alone = collate([short, long]), collate([short])
+    n = int(alone.n_frames[0])
+    torch.manual_seed(0)
+    probabilities = torch.rand(2, int(both.n_frames.max()), 12, requires_grad=True)
+    own = probabilities[:1, :n].detach().clone().requires_grad_()
+    together, apart = loss(probabilities, both)[0], loss(own, alone)[0]
+    torch.testing.assert_close(together, apart)
+    together.backward()
+    apart.backward()
+    torch.testing.assert_close(probabilities.grad[0, :n], own.grad[0])
+    assert probabilities.grad[0, n:].abs().sum() == 0
+
+
+def test_scores_of_known_counts():
+    found = np.array([[1, 1, 0, 0]], dtype=bool)
+    true = np.array([[1, 0, 1, 1]], dtype=bool)
+    scores = evaluation.compare(found, true)
+    assert scores.precision == pytest.approx(1 / 2)
+    assert scores.recall == pytest.approx(1 / 3)
+    assert scores.f_measure == pytest.approx(2 / 5)
+
+
+def test_scores_without_cases_are_zero():
+    nothing = np.zeros((1, 4), dtype=bool)
+    assert dataclasses.astuple(evaluation.compare(nothing, nothing)) == (0, 0, 0)
+
+
+def test_soft_alignment_of_perfect_predictions_finds_the_chords():
+    class Oracle(torch.nn.Module):
+        def __init__(self, piece):
+            super().__init__()
+            self.answer = torch.nn.Parameter(torch.as_tensor(piece.strong, dtype=torch.float32) * 0.98 + 0.01)
+
+        def forward(self, features):
+            return self.answer[None]
+
+    piece = made_piece(3)
+    scores = evaluation.score_alignment(Oracle(piece), [piece], gamma=0.1)
+    assert scores.hit_rate == 1.0
+    assert scores.onset_error <= 0.5  # the first frame of a chord is centred half a frame after its start
+
+
+def test_training_is_seeded_and_learns(chorales):
+    options = settings.Settings(epochs=8, n_train=6, n_validation=2, n_test=2, batch_size=2, learning_rate=1e-2)
+    first = training.train("softdtw", chorales, options)
+    again = training.train("softdtw", chorales, options)
+    assert first.step_losses == again.step_losses
+    assert np.mean(first.step_losses[-3:]) < 0.8 * np.mean(first.step_losses[:3])
+    assert len(first.epoch_scores) == 9
+    untrained = evaluation.score(first.untrained, chorales.test)
+    assert first.test.f_measure > untrained.f_measure
+
+
+def test_report_is_complete(chorales, tmp_path):
+    options = settings.Settings(epochs=1, n_train=6, n_validation=2, n_test=2)
+    results = {name: training.train(name, chorales, options) for name in options.losses}
+    pair = evaluation.AlignmentScores(0.5, 0.1)
+    report = Report(options, results, dict.fromkeys(results, (pair, pair)), {"training": 1.0})
+    assert all(losses.LOSSES[name].title in report.text() for name in results)
+    report.write(tmp_path)
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert set(written["results"]) == set(options.losses)
+    assert written["settings"]["seed"] == options.seed
+    assert written["environment"]["torch_dalign"]["version"]
+    assert (tmp_path / "results.md").read_text().count("\n|") == len(results) + 1
+
+
+def test_command_line():
+    options = settings.parse(["--quick", "--loss", "softdtw", "--gamma", "0.5", "--epochs", "2", "--seed", "7"])
+    assert options == dataclasses.replace(settings.QUICK, losses=("softdtw",), gamma=0.5, epochs=2, seed=7)
+    assert settings.parse([]) == settings.Settings()
+
+
+@pytest.mark.parametrize("bad", [["--gamma", "0"], ["--gamma", "-1"], ["--epochs", "0"], ["--loss", "unknown"]])
+def test_bad_command_line_is_refused(bad, capsys):
+    with pytest.raises(SystemExit):
+        settings.parse(bad)
+    assert bad[0] in capsys.readouterr().err
+
+
+def test_pictures_are_written(chorales, tmp_path):
+    pytest.importorskip("matplotlib")
+    from experiments.quickstart.pictures import draw_all
+
+    options = settings.Settings(epochs=1, n_train=6, n_validation=2, n_test=2, losses=("softdtw",))
+    results = {"softdtw": training.train("softdtw", chorales, options)}
+    draw_all(results, chorales.test[0], 1.0, tmp_path)
+    names = {path.name for path in tmp_path.glob("*.png")}
+    assert {"demo.png", "features.png", "reference.png", "loss.png"} <= names
+    assert {"alignment_before.png", "alignment_after.png"} <= names
