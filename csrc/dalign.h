@@ -65,7 +65,8 @@ dalign_status dalign_cost_backward_f64(const dalign_cost_args *args, const doubl
  *   H       = d value / d C, which for unit weights is E, the expected alignment
  *
  * Cuturi and Blondel 2017; step weights: Zeitler, Krause and Mueller 2024. A cell of cost +inf is blocked; where no path
- * is left the value is +inf and gradients are 0. A NaN (or -inf) cost makes value and gradients of its item NaN.
+ * is left the value is +inf and gradients are 0. A NaN (or -inf) cost makes value and gradients of its item NaN. Costs may
+ * be negative, down to -2^50 gamma.
  * Item b uses rows [0, x_lengths[b]) and columns [0, y_lengths[b]); the rest is never read, its gradient is 0. */
 typedef struct {
   int64_t batch, n, m;
