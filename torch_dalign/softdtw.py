@@ -215,7 +215,7 @@ class SoftDTW(SmoothedLoss):
         :math:`s(x, y) - \tfrac12 s(x, x) - \tfrac12 s(y, y)` with s = soft-DTW, "sharp" the one with the expected path
         cost :math:`s = \langle H, C \rangle`, "mean_cost" the one with the mean cost of all paths
         :math:`s = \langle H_0, C \rangle`, where :math:`H_0` is the alignment of zero costs. The last two store
-        lattices (B, N, M). Not with "nll", "bce" and "precomputed".
+        lattices (B, N, M) and can be negative when lengths differ. Not with "nll", "bce" and "precomputed".
     step_weights : tuple of three floats, optional
         Weights >= 0 of the steps down (1, 0), right (0, 1), diagonal (1, 1); inf blocks a step. Default: ones.
     reduction : str, default "mean"
