@@ -20,6 +20,7 @@ static void FN(cut_features_)(features *f, dalign_arena *a, dalign_metric metric
   f->k_padded = (k + LANES - 1) / LANES * LANES;
   f->reversed_length = (m + 6 * LANES + 31) / 32 * 32 + 16; /* an odd multiple of 16: rows spread over cache sets */
   f->x_strips = dalign_arena_take(a, sizeof(REAL) * (size_t)(strips * k * LANES));
+  f->centre = metric == DALIGN_COSINE ? dalign_arena_take(a, sizeof(double) * (size_t)d) : NULL;
   f->y_reversed = f->x_rows = f->y_rows = f->grad_x = f->grad_y = NULL;
   if (metric == DALIGN_NLL) {
     if (adjoint) f->grad_x = dalign_arena_take(a, sizeof(REAL) * (size_t)(n * d));
@@ -61,7 +62,8 @@ static void FN(prepare_frame_)(const features *f, const void *frames, int64_t i,
   const int given = f->given_f32;
   if (f->metric == DALIGN_COSINE) {
     const double inverse = FN(inverse_norm_)(frames, i, d, given);
-    for (int64_t c = 0; c < d; c++) out[c * stride] = (REAL)((double)load_given(frames, i * d + c, given) * inverse);
+    for (int64_t c = 0; c < d; c++)
+      out[c * stride] = (REAL)((double)load_given(frames, i * d + c, given) * inverse - f->centre[c]);
     out[(d + is_y) * stride] = inverse == 0, out[(d + !is_y) * stride] = 0;
   } else if (f->metric == DALIGN_BCE) {
     for (int64_t c = 0; c < d; c++) {
@@ -111,12 +113,22 @@ static int FN(prepare_y_)(features *f, const void *y) {
   return FN(any_nan_)(f->y_reversed, f->k * f->reversed_length);
 }
 
+/* The first unit frame of x, or 0 for numbers of it that are not finite. */
+static void FN(choose_centre_)(features *f, const void *x) {
+  const double inverse = f->n > 0 ? FN(inverse_norm_)(x, 0, f->d, f->given_f32) : 0;
+  for (int64_t c = 0; c < f->d; c++) {
+    const double unit = f->n > 0 ? (double)load_given(x, c, f->given_f32) * inverse : 0;
+    f->centre[c] = fabs(unit) < INFINITY ? unit : 0;
+  }
+}
+
 int FN(dalign_features_prepare)(features *f, dalign_metric metric, int64_t n, int64_t m, int64_t d, const void *x,
                                 const void *y, int given_f32, int adjoint, void *memory) {
   dalign_arena a = dalign_arena_over(memory);
   FN(cut_features_)(f, &a, metric, n, m, d, adjoint);
   f->given_f32 = given_f32;
   f->labels = metric == DALIGN_NLL ? y : NULL;
+  if (f->centre) FN(choose_centre_)(f, x);
   int nan = FN(prepare_x_)(f, x);
   if (metric != DALIGN_NLL) nan |= FN(prepare_y_)(f, y);
   if (f->grad_x) memset(f->grad_x, 0, sizeof(REAL) * (size_t)(f->labels ? n * d : f->strips * LANES * f->k_padded));
@@ -283,14 +295,17 @@ void FN(dalign_cost_adjoint_tile)(features *f, int64_t strip, int64_t j_begin, i
   }
 }
 
-/* Chain rule through x / |x|: (g - <g, u> u) / |x|. */
-static void FN(finish_cosine_)(const features *f, const void *given, int64_t i, const REAL *u, const REAL *g,
-                               double scale, void *out) {
+/* Chain rule through u = x / |x|: (g - <g, u> u) / |x|. */
+static void FN(finish_cosine_)(const features *f, const void *given, int64_t i, const REAL *g, double scale,
+                               void *out) {
   const double inverse = FN(inverse_norm_)(given, i, f->d, f->given_f32);
   double along = 0;
-  for (int64_t c = 0; c < f->d; c++) along += (double)g[c] * u[c];
-  for (int64_t c = 0; c < f->d; c++)
-    store_given(out, i * f->d + c, scale * inverse * (g[c] - along * u[c]), f->given_f32);
+  for (int64_t c = 0; c < f->d; c++) along += (double)g[c] * (double)load_given(given, i * f->d + c, f->given_f32);
+  along *= inverse * inverse;
+  for (int64_t c = 0; c < f->d; c++) {
+    const double across = (double)g[c] - along * (double)load_given(given, i * f->d + c, f->given_f32);
+    store_given(out, i * f->d + c, scale * inverse * across, f->given_f32);
+  }
 }
 
 /* d bce / d p as torch writes it, (p - y) / max(p (1 - p), 1e-12), summed over the cells: g holds the sums of weight y
@@ -304,10 +319,9 @@ static void FN(finish_bce_x_)(const features *f, const void *given, int64_t i, c
 }
 
 static void FN(finish_frame_)(const features *f, const void *given, int64_t i, int is_y, double scale, void *out) {
-  const REAL *u = (is_y ? f->y_rows : f->x_rows) + i * f->k_padded;
   const REAL *g = (is_y ? f->grad_y : f->grad_x) + i * f->k_padded;
   if (f->metric == DALIGN_COSINE)
-    FN(finish_cosine_)(f, given, i, u, g, is_y ? -scale : scale, out);
+    FN(finish_cosine_)(f, given, i, g, is_y ? -scale : scale, out);
   else if (f->metric == DALIGN_BCE && !is_y)
     FN(finish_bce_x_)(f, given, i, g, scale, out);
   else if (f->metric == DALIGN_BCE)

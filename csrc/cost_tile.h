@@ -10,8 +10,9 @@
  *   absolute sum_k |u_k - v_k|      manhattan
  *   product  sum_k u_k v_k          bce: u = (-log x, -log(1 - x)), v = (y, 1 - y)
  *   label    -u_{v}                 nll
- * cosine: 1 - <u, v> = |u - v|^2 / 2 for unit vectors; a zero frame gets a unit in one of two spare dimensions (one for
- * x, one for y), which makes its cost 1 with every other frame. */
+ * cosine: 1 - <u, v> = |u - v|^2 / 2 for unit vectors, from all of which the first one of x is taken before rounding, since
+ * they may lie close together; a zero frame gets a unit in one of two spare dimensions (one for x, one for y), which makes
+ * its cost 1 with every other frame. */
 #undef features
 #undef load_given
 #undef store_given
@@ -37,7 +38,7 @@ typedef struct {
   REAL *y_reversed;        /* (k, reversed_length): y_j at position m - 1 - j + 3 LANES, zeros around */
   REAL *x_rows, *y_rows;   /* (strips LANES, k_padded), (m, k_padded); with the adjoint only */
   REAL *grad_x, *grad_y;   /* the same layouts; sums over the cells. nll: grad_x is (n, d) */
-  const void *labels_of;   /* nll: x as given */
+  double *centre;          /* cosine: d numbers taken from every unit frame; distances do not change, digits stay */
   const int64_t *labels;   /* nll: y as given */
   int given_f32;           /* whether x as given is float (else double) */
 } features;
