@@ -36,6 +36,7 @@ class Plan:
     growth_lengths: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 100_000)
     gammas: tuple[float, ...] = (0.1, 0.01)
     long_pair: int = 8192
+    first: tuple[Case, ...] = ()  # shapes of the grid that its product of sizes lacks
     policy: Policy = field(default_factory=Policy)
 
     @classmethod
@@ -49,11 +50,13 @@ class Plan:
             growth_lengths=(1024, 4096),
             gammas=(0.01,),
             long_pair=2048,
+            first=tuple(Case("features", batch, 1024, MAIN_DIM) for batch in (1, 16)),  # of the figures to reach
             policy=Policy(target=0.05, minimum=2, maximum=5, patience=1.0),
         )
 
     def grid(self) -> Iterator[Case]:
         """Yield the shapes of the grid; given costs come once, since they have no D."""
+        yield from self.first
         for dim in self.dims:
             for source in ("features", "cost") if dim == self.dims[0] else ("features",):
                 for length in self.lengths:
@@ -141,8 +144,6 @@ def _grid(state: Run) -> None:
     _probe(state)
     for case in state.plan.grid():
         _together(state, "grid", case, state.loaded.values(), state.options.threads)
-    if state.options.quick:  # the figures to reach stand at this shape
-        _together(state, "grid", Case("features", 16, 1024, MAIN_DIM), state.loaded.values(), state.options.threads)
 
 
 def _gamma(state: Run) -> None:
