@@ -9,10 +9,10 @@ import torch
 
 pytest.importorskip("tqdm")  # a machine that runs the tests alone may lack it
 
-from experiments.data import music  # noqa: E402
-from experiments.quickstart import evaluation, losses, network, settings, training  # noqa: E402
-from experiments.quickstart.data import Chorales, collate  # noqa: E402
-from experiments.quickstart.report import Report  # noqa: E402
+from experiments.data import music
+from experiments.quickstart import evaluation, losses, network, settings, training
+from experiments.quickstart.data import Chorales, collate
+from experiments.quickstart.report import Report
 
 
 def made_piece(seed: int, n_chords: int = 6) -> music.Piece:
