@@ -170,9 +170,9 @@ ctest: build/c/asan/isa $(C_TESTS:%=build/c/asan/%) ## the C library's own tests
 	@echo "ctest: passed"
 
 # valgrind knows no AVX-512; what it runs is AVX2.
-ctest-valgrind: build/c/plain/isa $(C_TESTS:%=build/c/plain/%) ## the same programs under valgrind (slow)
+ctest-valgrind: build/c/plain/isa $(C_TESTS:%=build/c/plain/%) ## the same programs under valgrind, each seventh problem (slow)
 	@command -v valgrind >/dev/null || $(call die,no valgrind: Debian and Ubuntu: apt install valgrind)
-	$(call each,$(lastword $(filter-out avx512,$(ISA))),plain,valgrind -q --error-exitcode=9 --leak-check=full)
+	$(call each,$(lastword $(filter-out avx512,$(ISA))),plain,DALIGN_TEST_EVERY=7 valgrind -q --error-exitcode=9 --leak-check=full)
 	@echo "ctest-valgrind: passed"
 
 # One corpus for all levels: what is new to one is tried on the next. The time is shared among them.
