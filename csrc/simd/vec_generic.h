@@ -1,39 +1,66 @@
-/* Portable: short arrays and loops over the lanes, which a compiler may turn into whatever the machine has. */
-#undef VEC_BITS
+/* Portable: 16-byte vectors by the vector extensions of GCC and Clang, which any machine's compiler turns into what the
+ * machine has. */
+#undef VEC_INT
+#undef VEC_BIAS
+#undef VEC_DIGITS
+#undef VEC_MAGIC
 #if DALIGN_F32
 #define LANES 4
-#define VEC_BITS uint32_t
+#define VEC_INT int32_t
+#define VEC_BIAS 127
+#define VEC_DIGITS 23
+#define VEC_MAGIC 12582912.f /* 1.5 2^23: adding it leaves a whole number in the low bits of the sum */
 #else
 #define LANES 2
-#define VEC_BITS uint64_t
+#define VEC_INT int64_t
+#define VEC_BIAS 1023
+#define VEC_DIGITS 52
+#define VEC_MAGIC 6755399441055744.
 #endif
-typedef struct {
-  REAL lane[LANES];
-} vec;
+#undef bits
+#define bits FN(vec_bits)
+typedef REAL vec __attribute__((vector_size(16)));
+typedef VEC_INT bits __attribute__((vector_size(16)));
+
+#ifndef DALIGN_VEC_GENERIC
+#define DALIGN_VEC_GENERIC
+#define v_loadu v_load
+#define v_storeu v_store
+#define v_zero() ((vec){0})
+#define v_add(a, b) ((a) + (b))
+#define v_sub(a, b) ((a) - (b))
+#define v_mul(a, b) ((a) * (b))
+#define v_div(a, b) ((a) / (b))
+#define v_muladd(a, b, c) ((a) * (b) + (c))
+#endif
 
 #undef v_load
-#undef v_loadu
 #undef v_store
-#undef v_storeu
 #undef v_set1
-#undef v_zero
+#undef v_select
+#undef v_max
+#undef v_min
+#undef v_sqrt
+#undef v_abs
+#undef v_round
+#undef v_fma
+#undef v_sign
+#undef v_ldexp
+#undef v_keep_below
+#undef v_all_below
+#undef v_shift_up
+#undef v_shift_down
+#undef v_split
 #define v_load FN(v_load_)
-#define v_loadu FN(v_load_)
 #define v_store FN(v_store_)
-#define v_storeu FN(v_store_)
 #define v_set1 FN(v_set1_)
-#define v_zero() FN(v_set1_)(0)
-#define v_add FN(v_add_)
-#define v_sub FN(v_sub_)
-#define v_mul FN(v_mul_)
-#define v_div FN(v_div_)
+#define v_select FN(v_select_)
 #define v_max FN(v_max_)
 #define v_min FN(v_min_)
 #define v_sqrt FN(v_sqrt_)
 #define v_abs FN(v_abs_)
 #define v_round FN(v_round_)
 #define v_fma FN(v_fma_)
-#define v_muladd FN(v_muladd_)
 #define v_sign FN(v_sign_)
 #define v_ldexp FN(v_ldexp_)
 #define v_keep_below FN(v_keep_below_)
@@ -42,98 +69,101 @@ typedef struct {
 #define v_shift_down FN(v_shift_down_)
 #define v_split FN(v_split_)
 
-#define VEC_EACH(expression)                                     \
-  vec result;                                                    \
-  for (int r = 0; r < LANES; r++) result.lane[r] = (expression); \
-  return result
+DALIGN_INLINE vec v_load(const REAL *p) {
+  vec v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
 
-DALIGN_INLINE vec v_load(const REAL *p) { VEC_EACH(p[r]); }
-DALIGN_INLINE void v_store(REAL *p, vec v) { memcpy(p, v.lane, sizeof v.lane); }
-DALIGN_INLINE vec v_set1(REAL x) { VEC_EACH(x); }
-DALIGN_INLINE vec v_add(vec a, vec b) { VEC_EACH(a.lane[r] + b.lane[r]); }
-DALIGN_INLINE vec v_sub(vec a, vec b) { VEC_EACH(a.lane[r] - b.lane[r]); }
-DALIGN_INLINE vec v_mul(vec a, vec b) { VEC_EACH(a.lane[r] * b.lane[r]); }
-DALIGN_INLINE vec v_div(vec a, vec b) { VEC_EACH(a.lane[r] / b.lane[r]); }
-DALIGN_INLINE vec v_max(vec a, vec b) { VEC_EACH(a.lane[r] > b.lane[r] ? a.lane[r] : b.lane[r]); }
-DALIGN_INLINE vec v_min(vec a, vec b) { VEC_EACH(a.lane[r] < b.lane[r] ? a.lane[r] : b.lane[r]); }
-DALIGN_INLINE vec v_sqrt(vec a) { VEC_EACH((REAL)sqrt((double)a.lane[r])); }
-DALIGN_INLINE vec v_abs(vec a) { VEC_EACH((REAL)fabs((double)a.lane[r])); }
-DALIGN_INLINE vec v_sign(vec a) { VEC_EACH((REAL)((a.lane[r] > 0) - (a.lane[r] < 0))); }
-DALIGN_INLINE vec v_keep_below(vec v, vec a, vec b) { VEC_EACH(a.lane[r] < b.lane[r] ? v.lane[r] : 0); }
-DALIGN_INLINE vec v_shift_up(vec v, vec in) { VEC_EACH(r ? v.lane[r ? r - 1 : 0] : in.lane[LANES - 1]); }
-DALIGN_INLINE vec v_shift_down(vec v, vec in) {
-  VEC_EACH(r < LANES - 1 ? v.lane[r < LANES - 1 ? r + 1 : r] : in.lane[0]);
+DALIGN_INLINE void v_store(REAL *p, vec v) { memcpy(p, &v, sizeof v); }
+DALIGN_INLINE vec v_set1(REAL x) { return v_zero() + x; }
+DALIGN_INLINE vec v_select(bits which, vec a, vec b) { return (vec)(((bits)a & which) | ((bits)b & ~which)); }
+DALIGN_INLINE vec v_max(vec a, vec b) { return v_select(a > b, a, b); }
+DALIGN_INLINE vec v_min(vec a, vec b) { return v_select(a < b, a, b); }
+DALIGN_INLINE vec v_abs(vec a) { return v_select(a < 0, -a, a); }
+DALIGN_INLINE vec v_keep_below(vec v, vec a, vec b) { return (vec)((bits)v & (a < b)); }
+
+DALIGN_INLINE vec v_sign(vec a) {
+  const bits one = (bits)v_set1(1);
+  return (vec)(one & (a > 0)) - (vec)(one & (a < 0));
+}
+
+DALIGN_INLINE vec v_sqrt(vec a) {
+  for (int r = 0; r < LANES; r++) a[r] = (REAL)sqrt((double)a[r]);
+  return a;
 }
 
 DALIGN_INLINE int v_all_below(vec a, vec b) {
-  int below = 1;
-  for (int r = 0; r < LANES; r++) below &= a.lane[r] < b.lane[r];
-  return below;
+  const bits below = a < b;
+  int all = 1;
+  for (int r = 0; r < LANES; r++) all &= below[r] != 0;
+  return all;
 }
 
-/* Nearest whole number by the rounding of an addition; numbers above the mantissa's range are whole already. */
+/* Numbers above the mantissa's range are whole already. */
 DALIGN_INLINE vec v_round(vec a) {
-#if DALIGN_F32
-  const REAL magic = 12582912.f, whole = 4194304.f;
-#else
-  const REAL magic = 6755399441055744., whole = 2251799813685248.;
-#endif
-  vec result;
-  for (int r = 0; r < LANES; r++) {
-    const REAL sum = a.lane[r] + magic;
-    result.lane[r] = a.lane[r] < whole && a.lane[r] > -whole ? sum - magic : a.lane[r];
-  }
-  return result;
+  const REAL whole = VEC_MAGIC / 3;
+  return v_select((a < whole) & (a > -whole), (a + VEC_MAGIC) - VEC_MAGIC, a);
 }
 
-DALIGN_INLINE vec v_muladd(vec a, vec b, vec c) { VEC_EACH(a.lane[r] * b.lane[r] + c.lane[r]); }
-
-/* In float the product is exact in double, so only the sum rounds (twice, harmlessly). */
+/* a b + c for c near -a b. Where the machine has no such instruction: in float the product is exact in double; in double
+ * the product's rounding error comes from halves of the factors (Dekker 1971). */
 DALIGN_INLINE vec v_fma(vec a, vec b, vec c) {
 #if DALIGN_F32
-  VEC_EACH((REAL)((double)a.lane[r] * b.lane[r] + c.lane[r]));
+  vec sum;
+  for (int r = 0; r < LANES; r++) sum[r] = (float)((double)a[r] * (double)b[r] + (double)c[r]);
+  return sum;
+#elif defined __FP_FAST_FMA
+  for (int r = 0; r < LANES; r++) c[r] = fma(a[r], b[r], c[r]);
+  return c;
 #else
-  VEC_EACH(fma(a.lane[r], b.lane[r], c.lane[r]));
+  const vec a_wide = a * 134217729., b_wide = b * 134217729.;
+  const vec a_high = a_wide - (a_wide - a), b_high = b_wide - (b_wide - b), a_low = a - a_high, b_low = b - b_high;
+  const vec product = a * b;
+  const vec error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low;
+  return (product + c) + error;
 #endif
 }
-
-DALIGN_INLINE REAL FN(from_bits_)(VEC_BITS bits) {
-  REAL x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-}
-
-DALIGN_INLINE VEC_BITS FN(to_bits_)(REAL x) {
-  VEC_BITS bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-}
-
-#undef VEC_BIAS
-#undef VEC_DIGITS
-#if DALIGN_F32
-#define VEC_BIAS 127
-#define VEC_DIGITS 23
-#else
-#define VEC_BIAS 1023
-#define VEC_DIGITS 52
-#endif
 
 DALIGN_INLINE vec v_ldexp(vec m, vec d) {
-  vec result;
-  for (int r = 0; r < LANES; r++) {
-    const REAL floor = d.lane[r] > -VEC_BIAS ? d.lane[r] : -VEC_BIAS;
-    result.lane[r] = m.lane[r] * FN(from_bits_)((VEC_BITS)((int)floor + VEC_BIAS) << VEC_DIGITS);
-  }
-  return result;
+  const vec field = v_max(d, v_set1(-VEC_BIAS)) + (VEC_MAGIC + VEC_BIAS);
+  return m * (vec)((bits)field << VEC_DIGITS);
 }
 
-DALIGN_INLINE void v_split(vec v, vec *m, vec *e) {
-  for (int r = 0; r < LANES; r++) {
-    const VEC_BITS bits = FN(to_bits_)(v.lane[r]), low = ((VEC_BITS)1 << VEC_DIGITS) - 1;
-    const int positive = v.lane[r] > 0;
-    const REAL zero_or_nan = v.lane[r] == v.lane[r] ? 0 : v.lane[r];
-    m->lane[r] = positive ? FN(from_bits_)((bits & low) | ((VEC_BITS)VEC_BIAS << VEC_DIGITS)) : zero_or_nan;
-    e->lane[r] = positive ? (REAL)((int)(bits >> VEC_DIGITS) - VEC_BIAS) : SCALED_NONE;
-  }
+#if defined __has_builtin
+#if __has_builtin(__builtin_shufflevector)
+#define VEC_SHUFFLE __builtin_shufflevector
+#endif
+#endif
+#undef VEC_PICK
+#if defined VEC_SHUFFLE
+#define VEC_PICK(a, b, ...) VEC_SHUFFLE(a, b, __VA_ARGS__)
+#else
+#define VEC_PICK(a, b, ...) __builtin_shuffle(a, b, (bits){__VA_ARGS__})
+#endif
+
+DALIGN_INLINE vec v_shift_up(vec v, vec in) {
+#if DALIGN_F32
+  return VEC_PICK(v, in, 7, 0, 1, 2);
+#else
+  return VEC_PICK(v, in, 3, 0);
+#endif
 }
+
+DALIGN_INLINE vec v_shift_down(vec v, vec in) {
+#if DALIGN_F32
+  return VEC_PICK(v, in, 1, 2, 3, 4);
+#else
+  return VEC_PICK(v, in, 1, 2);
+#endif
+}
+
+/* The exponent's whole number comes back to a float by the low bits of VEC_MAGIC. */
+DALIGN_INLINE void v_split(vec v, vec *m, vec *e) {
+  const bits low = ((VEC_INT)1 << VEC_DIGITS) - 1 + (bits){0}, one = (bits)v_set1(1), positive = v > 0;
+  const vec nan = (vec)((bits)v & (v != v));
+  const vec exponent = (vec)((((bits)v >> VEC_DIGITS) & (2 * VEC_BIAS + 1)) | (bits)v_set1(VEC_MAGIC));
+  *m = (vec)((((bits)v & low) | one) & positive) + nan;
+  *e = v_select(positive, exponent - (VEC_MAGIC + VEC_BIAS), v_set1(SCALED_NONE));
+}
+#undef VEC_SHUFFLE
