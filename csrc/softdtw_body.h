@@ -90,31 +90,39 @@ static int64_t FN(place_tile_)(const problem *p, worker *w, int64_t g, int k) {
 
 /* ------------------------------------------------------------------------------------------------ exponents and bases */
 
-/* Largest exponent of the nonzero numbers, or what was given. */
-static double FN(largest_exponent_)(const REAL *m, const REAL *e, double base, int numbers, double largest) {
-  for (int i = 0; i < numbers; i++) {
-    const double exponent = m[i] != 0 ? (double)e[i] + base : largest;
-    largest = exponent > largest ? exponent : largest;
-  }
-  return largest;
+/* Zeros carry SCALED_NONE, so the largest exponent is that of a nonzero number unless all are zero. */
+#undef NONE_BELOW
+#define NONE_BELOW ((double)SCALED_NONE / 2)
+
+static double FN(largest_exponent_)(const REAL *e) {
+  REAL lanes[LANES], largest = SCALED_NONE;
+  vec best = v_load(e);
+  for (int i = LANES; i < GROUP_ROWS; i += LANES) best = v_max(best, v_load(e + i));
+  v_storeu(lanes, best);
+  for (int r = 0; r < LANES; r++) largest = lanes[r] > largest ? lanes[r] : largest;
+  return (double)largest;
 }
 
-static double FN(largest_of_row_)(const row_view *row, int64_t from, int64_t to, double largest) {
-  for (int64_t j = from; j < to; j++) {
-    const double exponent = row->m[j - row->origin] != 0 ? row->e[j - row->origin] : largest;
-    largest = exponent > largest ? exponent : largest;
-  }
-  return largest;
+static double FN(largest_of_row_)(const row_view *row, int64_t from, int64_t to) {
+  double largest[4] = {NONE_BELOW, NONE_BELOW, NONE_BELOW, NONE_BELOW};
+  for (int64_t j = from - row->origin; j < to - row->origin; j++)
+    largest[j & 3] = row->e[j] > largest[j & 3] ? row->e[j] : largest[j & 3];
+  for (int k = 1; k < 4; k++) largest[0] = largest[k] > largest[0] ? largest[k] : largest[0];
+  return largest[0];
 }
 
-static void FN(rebase_)(problem *p, const REAL *m, REAL *e, double change, int numbers) {
-  int low = 0;
-  for (int i = 0; i < numbers; i++) {
-    const double exponent = (double)e[i] + change;
-    low |= m[i] != 0 && !(exponent >= -EXPONENT_RANGE);
-    e[i] = m[i] != 0 ? (REAL)exponent : SCALED_NONE;
+static void FN(rebase_)(problem *p, const REAL *m, REAL *e, double change) {
+  const vec range = v_set1((REAL)-EXPONENT_RANGE), by = v_set1((REAL)change), none = v_set1(SCALED_NONE);
+  REAL lanes[LANES];
+  vec lost = v_zero();
+  for (int i = 0; i < GROUP_ROWS; i += LANES) {
+    const vec exponent = v_add(v_load(e + i), by);
+    lost = v_max(lost, v_keep_below(v_load(m + i), exponent, range));
+    v_store(e + i, v_max(exponent, none));
   }
-  if (low) atomic_store_explicit(&p->found_wide, 1, memory_order_relaxed);
+  v_storeu(lanes, lost);
+  for (int r = 0; r < LANES; r++)
+    if (lanes[r] > 0) atomic_store_explicit(&p->found_wide, 1, memory_order_relaxed);
 }
 
 /* Columns of the row at the steps of a tile: in[t] = column first + t, with exponents relative to base; zero outside. */
@@ -128,8 +136,8 @@ static void FN(load_row_)(problem *p, const row_view *row, int64_t first, double
     const int64_t at = first + t - row->origin;
     const double exponent = row->e[at] - base;
     m[t] = row->m[at];
-    low |= m[t] != 0 && !(exponent >= -EXPONENT_RANGE);
-    e[t] = m[t] != 0 ? (REAL)exponent : SCALED_NONE;
+    e[t] = exponent > NONE_BELOW ? (REAL)exponent : SCALED_NONE;
+    low |= (exponent > NONE_BELOW) & (exponent < -EXPONENT_RANGE);
   }
   for (int64_t t = to; t < TILE_STEPS; t++) m[t] = 0, e[t] = SCALED_NONE;
   if (low) atomic_store_explicit(&p->found_wide, 1, memory_order_relaxed);
@@ -141,19 +149,23 @@ static void FN(row_columns_)(const row_view *row, int64_t first, int64_t *from, 
   *to = FN(minimum_)(first + TILE_STEPS, row->high + 1);
 }
 
-/* Picks a base for the tile from what enters it (state of the strips, row), and counts the state from it. */
-static double FN(choose_base_)(problem *p, const REAL *const *m, REAL *const *e, int pairs, int numbers, double base,
+/* Picks a base for the tile from what enters it (state of the strips, rows), and counts the state from it. */
+static double FN(choose_base_)(problem *p, const REAL *const *m, REAL *const *e, int pairs, double base,
                                const row_view *const *rows, int64_t first) {
-  double largest = -INFINITY;
-  for (int k = 0; k < pairs; k++) largest = FN(largest_exponent_)(m[k], e[k], base, numbers, largest);
+  double largest = NONE_BELOW;
+  for (int k = 0; k < pairs; k++) {
+    const double exponent = FN(largest_exponent_)(e[k]) + base;
+    largest = exponent > largest ? exponent : largest;
+  }
   for (int k = 0; k < 2; k++)
     if (rows[k]) {
       int64_t from, to;
       FN(row_columns_)(rows[k], first, &from, &to);
-      largest = FN(largest_of_row_)(rows[k], from, to, largest);
+      const double exponent = FN(largest_of_row_)(rows[k], from, to);
+      largest = exponent > largest ? exponent : largest;
     }
-  if (largest == -INFINITY) largest = base;
-  for (int k = 0; k < pairs; k++) FN(rebase_)(p, m[k], e[k], base - largest, numbers);
+  if (largest == NONE_BELOW) largest = base;
+  for (int k = 0; k < pairs; k++) FN(rebase_)(p, m[k], e[k], base - largest);
   return largest;
 }
 
@@ -191,7 +203,7 @@ static void FN(enter_tile_)(problem *p, worker *w, const row_view *above, int64_
   const REAL *const m[] = {w->left_m, w->diagonal_m};
   REAL *const e[] = {w->left_e, w->diagonal_e};
   const row_view *const rows[] = {above, NULL};
-  w->base = FN(choose_base_)(p, m, e, 2, GROUP_ROWS, w->base, rows, step);
+  w->base = FN(choose_base_)(p, m, e, 2, w->base, rows, step);
   FN(load_row_)(p, above, step, w->base, w->in_m[0], w->in_e[0]);
 }
 
@@ -279,7 +291,7 @@ static double FN(enter_adjoint_)(problem *p, worker *w, row_view *below, int64_t
   const REAL *const m[] = {a, a + 2 * row, a + 4 * row, a + 6 * row};
   REAL *const e[] = {a + row, a + 3 * row, a + 5 * row, a + 7 * row};
   const row_view *const rows[] = {below, below && p->weighted ? below + 1 : NULL};
-  base = FN(choose_base_)(p, m, e, pairs, GROUP_ROWS, base, rows, first);
+  base = FN(choose_base_)(p, m, e, pairs, base, rows, first);
   FN(load_row_)(p, rows[0], first, base, w->in_m[0], w->in_e[0]);
   if (p->weighted) FN(load_row_)(p, rows[1], first, base, w->in_m[1], w->in_e[1]);
   return base;
