@@ -7,13 +7,17 @@
 /* A lane's exponent may lie that far below its tile's base; a cell may add that many powers of two to a path. */
 #undef EXPONENT_RANGE
 #undef CELL_RANGE
+#undef WEIGHT_FLOOR
+#define PRODUCT_COLUMNS 32
 #if DALIGN_F32
 #define EXPONENT_RANGE 4194304.
 #define CELL_RANGE 16384.
+#define WEIGHT_FLOOR 0x1p-46
 #define VALUE_RANGE .125 /* values below that many gammas are computed in double */
 #else
 #define EXPONENT_RANGE INFINITY
 #define CELL_RANGE INFINITY
+#define WEIGHT_FLOOR 0x1p-100
 #define TOTAL_RANGE 1125899906842624.    /* 2^50: doubles count whole numbers to 2^53 */
 #define GAMMAS_OF_VALUE 281474976710656. /* 2^48 */
 #endif
@@ -348,15 +352,26 @@ static double FN(upstream_)(const problem *p) {
   return p->args.grad_value ? (double)load_given(p->args.grad_value, p->item, p->given_f32) : 1;
 }
 
-/* Whether a path of any weight crosses the strip in this tile: with a small gamma most tiles are empty. */
-static int FN(has_weight_)(const worker *w, int s) {
-  const REAL *h = w->prefix_m + s * TILE_PITCH * LANES;
-  REAL lanes[LANES], largest = 0;
-  vec most = v_zero();
-  for (int t = 0; t < TILE_STEPS + LANES; t++) most = v_max(most, v_abs(v_load(h + t * LANES)));
-  v_storeu(lanes, most);
-  for (int r = 0; r < LANES; r++) largest = lanes[r] > largest ? lanes[r] : largest;
-  return largest > 0;
+static int FN(has_weight_)(const problem *p, const REAL *h, int64_t steps) {
+  const vec floor = v_set1(p->weight_floor);
+  for (int64_t t = 0; t < steps; t++)
+    if (!v_all_below(v_abs(v_load(h + t * LANES)), floor)) return 1;
+  return 0;
+}
+
+/* Adds the adjoint of columns [from, to) of strip s, whose tile begins at column first. Columns whose weights are all below
+ * the floor are left out: every row has a mass of 1 or more, so no digit of its gradient sees them. */
+static void FN(add_products_)(problem *p, const worker *w, int64_t g, int s, int64_t first, int64_t from, int64_t to) {
+  const REAL *h = w->prefix_m + (s * TILE_PITCH - first) * LANES;
+  const int64_t strip = g * TILE_STRIPS + s;
+  int64_t start = from;
+  for (int64_t j = from, next; j < to; j = next) {
+    next = FN(minimum_)(j + PRODUCT_COLUMNS, to);
+    if (FN(has_weight_)(p, h + j * LANES, next - j + LANES - 1)) continue;
+    if (start < j) FN(dalign_cost_adjoint_tile)(&p->frames, strip, start, j, h + start * LANES);
+    start = next;
+  }
+  if (start < to) FN(dalign_cost_adjoint_tile)(&p->frames, strip, start, to, h + start * LANES);
 }
 
 /* Takes the gradients of the tile's columns from H: columns [step - s LANES, step - s LANES + TILE_STEPS) of strip s. */
@@ -365,10 +380,8 @@ static void FN(take_products_)(problem *p, worker *w, int64_t g, int64_t step) {
     const int64_t first = step - s * LANES, row0 = g * GROUP_ROWS + s * LANES;
     const int64_t from = first < 0 ? 0 : first, to = FN(minimum_)(first + TILE_STEPS, p->m);
     if (from >= to) continue;
-    const REAL *weights = w->prefix_m + (s * TILE_PITCH + from - first) * LANES;
     if (p->grad_cost) FN(write_alignment_)(p, w, row0, s, from, to, first, FN(upstream_)(p));
-    if (p->need_features && FN(has_weight_)(w, s))
-      FN(dalign_cost_adjoint_tile)(&p->frames, g * TILE_STRIPS + s, from, to, weights);
+    if (p->need_features) FN(add_products_)(p, w, g, s, first, from, to);
   }
 }
 
@@ -490,7 +503,7 @@ static int FN(item_bad_)(const dalign_softdtw_args *a, int64_t b) {
 
 static void FN(set_rates_)(problem *p) {
   const long double log2_e = 1.44269504088896340735992468100189214L, gamma = p->gamma;
-  double largest = 1;
+  double largest = 1, heaviest = 0;
   p->weighted = 0;
   for (int k = 0; k < 4; k++) {
     const double w = k < 3 ? p->args.step_weights[k] : 1;
@@ -501,8 +514,10 @@ static void FN(set_rates_)(problem *p) {
     p->weight[k] = (REAL)(w < INFINITY ? w : 0);
     p->allow[k] = w < INFINITY, p->bar[k] = w < INFINITY ? 0 : SCALED_NONE;
     p->weighted |= w != 1;
-    if (w < INFINITY && w > largest) largest = w;
+    if (w < INFINITY && w > heaviest) heaviest = w;
   }
+  if (heaviest > largest) largest = heaviest;
+  p->weight_floor = (REAL)(WEIGHT_FLOOR * heaviest);
   const double limit = CELL_RANGE * (double)(gamma / log2_e) / largest;
   p->cost_limit = limit < 3e38 ? (REAL)limit : (REAL)INFINITY;
 }

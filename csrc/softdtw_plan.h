@@ -42,7 +42,7 @@ typedef struct {
   int64_t keep_every;               /* state keeps the last row of each keep_every-th group; 1: and all edges */
   REAL rate[4], rate_low[4];        /* down, right, diagonal, and a step of weight 1 */
   REAL weight[3], allow[3], bar[3]; /* see softdtw_steps.h */
-  REAL cost_limit;
+  REAL cost_limit, weight_floor;
   double value;
   features frames;
   const void *cost;
