@@ -76,7 +76,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         return {
-            "settings": {key: _plain(value) for key, value in dataclasses.asdict(self.settings).items()},
+            "settings": {k: v for k, v in dataclasses.asdict(self.settings).items() if k not in ("out", "cache")},
             "results": {name: self._numbers(name) for name in self.results},
             "seconds": dict(self.seconds),
             "environment": {
@@ -110,7 +110,3 @@ class Report:
 def _align(row: tuple[str, ...], widths: list[int]) -> list[str]:
     """First cell to the left, numbers to the right."""
     return [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
