@@ -124,7 +124,7 @@ C_SHARED := $(patsubst tests/c/%.c,%,$(filter-out tests/c/test_% tests/c/fuzz_% 
 asan_CC = $(CC)
 asan_FLAGS = -O1 -g1 -DDALIGN_NO_INLINE -Werror -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 plain_CC = $(CC)
-plain_FLAGS = -g1 -Werror
+plain_FLAGS = -g1 -Werror -DDALIGN_TEST_DOUBLE
 fuzz_CC = $(CLANG)
 fuzz_FLAGS = -O1 -g1 -DDALIGN_NO_INLINE -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 

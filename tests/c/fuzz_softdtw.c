@@ -315,16 +315,16 @@ static void hold_same_results(const input *in, const results *one, const results
 
 /* ---------------------------------------------------------------- small lattices against the reference */
 
-static long double *lattice_costs(const input *in, int64_t b) {
+static wide *lattice_costs(const input *in, int64_t b) {
   const int64_t rows = rows_of(in, b), columns = columns_of(in, b);
-  long double *cost = malloc((size_t)(rows * columns) * sizeof *cost);
+  wide *cost = malloc((size_t)(rows * columns) * sizeof *cost);
   for (int64_t i = 0; i < rows; i++)
     for (int64_t j = 0; j < columns; j++)
       cost[i * columns + j] = get(in->p, in->cost, (b * in->args.n + i) * in->args.m + j);
   return cost;
 }
 
-static reference_problem reference_of(const input *in, int64_t b, const long double *cost) {
+static reference_problem reference_of(const input *in, int64_t b, const wide *cost) {
   reference_problem r = {rows_of(in, b), columns_of(in, b), in->args.gamma, {0, 0, 0}, in->args.band, cost};
   memcpy(r.step_weights, in->args.step_weights, sizeof r.step_weights);
   return r;
@@ -367,7 +367,7 @@ static void hold_reference(const input *in, const results *got, int64_t b, const
 static void hold_small_lattices(const input *in, const results *got) {
   for (int64_t b = 0; in->lattice && b < in->args.batch; b++) {
     if (rows_of(in, b) * columns_of(in, b) > REFERENCE_CELLS) continue;
-    long double *cost = lattice_costs(in, b);
+    wide *cost = lattice_costs(in, b);
     const reference_problem r = reference_of(in, b, cost);
     unsigned char *on_path = malloc((size_t)(r.n * r.m));
     reference_paths(&r, on_path);

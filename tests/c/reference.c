@@ -4,58 +4,65 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef DALIGN_TEST_DOUBLE
+#define expl exp
+#define fabsl fabs
+#define fminl fmin
+#define logl log
+#define sqrtl sqrt
+#endif
+
 /* The three steps in the order of dalign_softdtw_args.step_weights: down, right, diagonal. */
 static const int step_i[3] = {1, 0, 1};
 static const int step_j[3] = {0, 1, 1};
 
 /* ---------------------------------------------------------------- costs */
 
-static long double clamped_log(long double a) {
-  const long double log_a = logl(a);
+static wide clamped_log(wide a) {
+  const wide log_a = logl(a);
   return log_a < -100 ? -100 : log_a; /* a NaN stays */
 }
 
-static long double dot(int64_t d, const double *x, const double *y) {
-  long double sum = 0;
-  for (int64_t k = 0; k < d; k++) sum += (long double)x[k] * y[k];
+static wide dot(int64_t d, const double *x, const double *y) {
+  wide sum = 0;
+  for (int64_t k = 0; k < d; k++) sum += (wide)x[k] * y[k];
   return sum;
 }
 
-static long double squared_distance(int64_t d, const double *x, const double *y) {
-  long double sum = 0;
+static wide squared_distance(int64_t d, const double *x, const double *y) {
+  wide sum = 0;
   for (int64_t k = 0; k < d; k++) {
-    const long double difference = (long double)x[k] - y[k];
+    const wide difference = (wide)x[k] - y[k];
     sum += difference * difference;
   }
   return sum;
 }
 
-static long double manhattan(int64_t d, const double *x, const double *y) {
-  long double sum = 0;
-  for (int64_t k = 0; k < d; k++) sum += fabsl((long double)x[k] - y[k]);
+static wide manhattan(int64_t d, const double *x, const double *y) {
+  wide sum = 0;
+  for (int64_t k = 0; k < d; k++) sum += fabsl((wide)x[k] - y[k]);
   return sum;
 }
 
-static long double cosine(int64_t d, const double *x, const double *y) {
-  const long double xx = dot(d, x, x), yy = dot(d, y, y);
+static wide cosine(int64_t d, const double *x, const double *y) {
+  const wide xx = dot(d, x, x), yy = dot(d, y, y);
   if (xx == 0 || yy == 0) return 1;
   return 1 - dot(d, x, y) / (sqrtl(xx) * sqrtl(yy));
 }
 
-static long double bce(int64_t d, const double *x, const double *y) {
-  long double sum = 0;
-  for (int64_t k = 0; k < d; k++)
-    sum -= y[k] * clamped_log(x[k]) + (1 - (long double)y[k]) * clamped_log(1 - (long double)x[k]);
+static wide bce(int64_t d, const double *x, const double *y) {
+  wide sum = 0;
+  for (int64_t k = 0; k < d; k++) sum -= y[k] * clamped_log(x[k]) + (1 - (wide)y[k]) * clamped_log(1 - (wide)x[k]);
   return sum;
 }
 
-long double reference_cost(dalign_metric metric, int64_t d, const double *x, const double *y, int64_t label) {
+wide reference_cost(dalign_metric metric, int64_t d, const double *x, const double *y, int64_t label) {
   switch (metric) {
     case DALIGN_SQEUCLIDEAN: return squared_distance(d, x, y);
     case DALIGN_EUCLIDEAN: return sqrtl(squared_distance(d, x, y));
     case DALIGN_MANHATTAN: return manhattan(d, x, y);
     case DALIGN_COSINE: return cosine(d, x, y);
-    case DALIGN_NLL: return -(long double)x[label];
+    case DALIGN_NLL: return -(wide)x[label];
     case DALIGN_BCE: return bce(d, x, y);
   }
   return NAN;
@@ -63,8 +70,8 @@ long double reference_cost(dalign_metric metric, int64_t d, const double *x, con
 
 /* d cosine / d x; the gradient for y is the same with the roles changed. */
 static void cosine_gradient(int64_t d, const double *x, const double *y, double *grad) {
-  const long double xx = dot(d, x, x), yy = dot(d, y, y), xy = dot(d, x, y);
-  const long double norms = sqrtl(xx) * sqrtl(yy);
+  const wide xx = dot(d, x, x), yy = dot(d, y, y), xy = dot(d, x, y);
+  const wide norms = sqrtl(xx) * sqrtl(yy);
   for (int64_t k = 0; k < d; k++) grad[k] = norms == 0 ? 0 : (double)((x[k] * (xy / xx) - y[k]) / norms);
 }
 
@@ -73,7 +80,7 @@ static double sign(double a) { return (a > 0) - (a < 0); }
 /* d bce / d x of one number. Where a logarithm is clamped it does not move. */
 static double bce_gradient(double x, double y) {
   const double from_log_x = logl(x) > -100 ? y / x : 0;
-  const double from_log_1_x = logl(1 - (long double)x) > -100 ? (1 - y) / (1 - x) : 0;
+  const double from_log_1_x = logl(1 - (wide)x) > -100 ? (1 - y) / (1 - x) : 0;
   return from_log_1_x - from_log_x;
 }
 
@@ -97,7 +104,7 @@ void reference_cost_gradient(dalign_metric metric, int64_t d, const double *x, c
       case DALIGN_MANHATTAN: grad_x[k] = sign(difference); break;
       default: grad_x[k] = bce_gradient(x[k], y[k]); break;
     }
-    grad_y[k] = metric == DALIGN_BCE ? (double)(clamped_log(1 - (long double)x[k]) - clamped_log(x[k])) : -grad_x[k];
+    grad_y[k] = metric == DALIGN_BCE ? (double)(clamped_log(1 - (wide)x[k]) - clamped_log(x[k])) : -grad_x[k];
   }
 }
 
@@ -143,13 +150,13 @@ void reference_paths(const reference_problem *problem, unsigned char *on_path) {
 
 /* Fills R (n, m), +inf where no path comes, and P (n, m, 3): the probability that a path which is at (i, j) came by
  * step k. A NaN cost spreads to every later cell, and so does -inf. */
-static void forward(const reference_problem *problem, long double *R, double *P) {
+static void forward(const reference_problem *problem, wide *R, double *P) {
   const int64_t n = problem->n, m = problem->m;
   for (int64_t i = 0; i < n; i++)
     for (int64_t j = 0; j < m; j++) {
       const int64_t c = i * m + j;
-      const long double cost = problem->cost[c] == -INFINITY ? NAN : problem->cost[c];
-      long double a[3] = {INFINITY, INFINITY, INFINITY}, least = INFINITY;
+      const wide cost = problem->cost[c] == -INFINITY ? NAN : problem->cost[c];
+      wide a[3] = {INFINITY, INFINITY, INFINITY}, least = INFINITY;
       double sum = 0;
       R[c] = INFINITY;
       P[3 * c] = P[3 * c + 1] = P[3 * c + 2] = 0;
@@ -168,7 +175,7 @@ static void forward(const reference_problem *problem, long double *R, double *P)
         if (enters(problem, k, i, j)) sum += P[3 * c + k] = exp((double)((least - a[k]) / problem->gamma));
       for (int k = 0; k < 3; k++)
         if (P[3 * c + k] != 0) P[3 * c + k] /= sum;
-      R[c] = least - problem->gamma * (long double)log(sum);
+      R[c] = least - problem->gamma * (wide)log(sum);
     }
 }
 
@@ -192,12 +199,12 @@ static void backward(const reference_problem *problem, const double *P, int reac
           mass[(i - step_i[k]) * m + j - step_j[k]] += mass[i * m + j] * P[3 * (i * m + j) + k];
 }
 
-long double reference_softdtw(const reference_problem *problem, double *alignment, double *mass) {
+wide reference_softdtw(const reference_problem *problem, double *alignment, double *mass) {
   const size_t cells = (size_t)(problem->n * problem->m);
-  long double *R = malloc(cells * sizeof *R);
+  wide *R = malloc(cells * sizeof *R);
   double *P = malloc(3 * cells * sizeof *P), *own_mass = malloc(cells * sizeof *own_mass);
   forward(problem, R, P);
-  const long double value = R[cells - 1];
+  const wide value = R[cells - 1];
   backward(problem, P, value != INFINITY, own_mass);
   for (size_t c = 0; c < cells; c++) {
     if (mass) mass[c] = own_mass[c];
@@ -251,7 +258,7 @@ static void backward_derivative(const reference_problem *problem, const double *
 
 void reference_hvp(const reference_problem *problem, const double *tangent, double *product) {
   const size_t cells = (size_t)(problem->n * problem->m);
-  long double *R = malloc(cells * sizeof *R);
+  wide *R = malloc(cells * sizeof *R);
   double *P = malloc(3 * cells * sizeof *P), *d_P = malloc(3 * cells * sizeof *d_P);
   double *mass = malloc(cells * sizeof *mass), *d_R = malloc(cells * sizeof *d_R);
   double *reachable_tangent = malloc(cells * sizeof *reachable_tangent);
@@ -276,11 +283,11 @@ void reference_hvp(const reference_problem *problem, const double *tangent, doub
 typedef struct {
   const reference_problem *problem;
   double *counts; /* (n, m): weight with which the present path counts each cell */
-  long double least, sum;
+  wide least, sum;
   double *alignment; /* NULL in the first walk, which looks for the least cost */
 } walk;
 
-static void walk_from(walk *w, int64_t i, int64_t j, long double cost) {
+static void walk_from(walk *w, int64_t i, int64_t j, wide cost) {
   const int64_t n = w->problem->n, m = w->problem->m;
   if (!is_open(w->problem, i, j)) return;
   if (i == n - 1 && j == m - 1) {
@@ -288,7 +295,7 @@ static void walk_from(walk *w, int64_t i, int64_t j, long double cost) {
       w->least = fminl(w->least, cost);
       return;
     }
-    const long double weight = expl((w->least - cost) / w->problem->gamma);
+    const wide weight = expl((w->least - cost) / w->problem->gamma);
     w->sum += weight;
     for (int64_t c = 0; c < n * m; c++) w->alignment[c] += (double)weight * w->counts[c];
     return;
@@ -302,7 +309,7 @@ static void walk_from(walk *w, int64_t i, int64_t j, long double cost) {
   }
 }
 
-long double reference_enumerate(const reference_problem *problem, double *alignment) {
+wide reference_enumerate(const reference_problem *problem, double *alignment) {
   const size_t cells = (size_t)(problem->n * problem->m);
   walk w = {problem, calloc(cells, sizeof(double)), INFINITY, 0, NULL};
   w.counts[0] = 1;

@@ -280,10 +280,10 @@ static int64_t label_of(const problem *q, int64_t b, int64_t j) {
 }
 
 /* The true costs of an item, (rows, columns). */
-static long double *item_costs(const problem *q, int64_t b) {
+static wide *item_costs(const problem *q, int64_t b) {
   const setting *s = &q->s;
   const int64_t rows = rows_of(q, b), columns = columns_of(q, b);
-  long double *cost = malloc((size_t)(rows * columns) * sizeof *cost);
+  wide *cost = malloc((size_t)(rows * columns) * sizeof *cost);
   double *x = item_frames(q, b, 0), *y = item_frames(q, b, 1);
   for (int64_t i = 0; i < rows; i++)
     for (int64_t j = 0; j < columns; j++) {
@@ -340,13 +340,13 @@ static void chain_rule(const problem *q, int64_t b, outcome *o) {
   free(size_y);
 }
 
-static reference_problem reference_of(const problem *q, int64_t b, const long double *cost) {
+static reference_problem reference_of(const problem *q, int64_t b, const wide *cost) {
   reference_problem r = {rows_of(q, b), columns_of(q, b), q->s.gamma, {0, 0, 0}, q->s.band, cost};
   memcpy(r.step_weights, q->s.weights, sizeof r.step_weights);
   return r;
 }
 
-static outcome solve(const problem *q, int64_t b, const long double *cost) {
+static outcome solve(const problem *q, int64_t b, const wide *cost) {
   const reference_problem r = reference_of(q, b, cost);
   const int64_t cells = r.n * r.m;
   outcome o = {.alignment = malloc((size_t)cells * sizeof(double)), .on_path = malloc((size_t)cells)};
@@ -386,7 +386,7 @@ static void widen(differences *e, const outcome *exact, const outcome *rounded, 
 }
 
 /* Costs of the item as dalign_cost rounds them. */
-static void library_costs(const problem *q, int64_t b, long double *cost) {
+static void library_costs(const problem *q, int64_t b, wide *cost) {
   const setting *s = &q->s;
   const int64_t rows = rows_of(q, b), columns = columns_of(q, b), per_label = s->metric == DALIGN_NLL ? 0 : s->d;
   char *const x = q->x, *const y = q->y;
@@ -405,9 +405,8 @@ static void library_costs(const problem *q, int64_t b, long double *cost) {
 }
 
 /* Every cost moved by up to half a unit in its last place. */
-static void perturbed_costs(const problem *q, const long double *exact, int64_t cells, uint64_t seed,
-                            long double *cost) {
-  for (int64_t c = 0; c < cells; c++) cost[c] = exact[c] * (1 + (long double)((uniform(&seed) - .5) * q->s.p->epsilon));
+static void perturbed_costs(const problem *q, const wide *exact, int64_t cells, uint64_t seed, wide *cost) {
+  for (int64_t c = 0; c < cells; c++) cost[c] = exact[c] * (1 + (wide)((uniform(&seed) - .5) * q->s.p->epsilon));
 }
 
 /* Exact outcomes of all items; the differences are found when a check first needs them. */
@@ -420,7 +419,7 @@ typedef struct {
 static expectation expect(const problem *q) {
   expectation e = {.exact = malloc((size_t)q->s.batch * sizeof(outcome))};
   for (int64_t b = 0; b < q->s.batch; b++) {
-    long double *cost = item_costs(q, b);
+    wide *cost = item_costs(q, b);
     e.exact[b] = solve(q, b, cost);
     free(cost);
   }
@@ -435,7 +434,7 @@ static void free_expectation(const problem *q, expectation *e) {
 static const differences *rounding(const problem *q, expectation *e) {
   for (int64_t b = 0; b < q->s.batch && !e->rounding_known; b++) {
     const int64_t rows = rows_of(q, b), columns = columns_of(q, b);
-    long double *cost = item_costs(q, b), *moved = malloc((size_t)(rows * columns) * sizeof *moved);
+    wide *cost = item_costs(q, b), *moved = malloc((size_t)(rows * columns) * sizeof *moved);
     for (int repeat = 0; repeat < 3; repeat++) {
       if (repeat == 0 && q->s.metric != LATTICE) {
         library_costs(q, b, moved);
@@ -462,10 +461,9 @@ static double value_rounding(const problem *q, const outcome *o) {
   return q->s.p->epsilon * (16 * o->value_size + of_gamma * q->s.gamma);
 }
 
-/* Under valgrind a long double has the digits of a double, and the reference rounds as a double recursion does. */
+/* Under valgrind a wide number is a double, and the reference rounds as a double recursion does. */
 static double reference_rounding(const problem *q, const outcome *o) {
-  const volatile long double one = 1, more = one + 0x1p-60L;
-  return more != one ? 0 : 4 * 0x1p-52 * o->value_size / q->s.gamma;
+  return sizeof(wide) > sizeof(double) ? 0 : 4 * 0x1p-52 * o->value_size / q->s.gamma;
 }
 
 /* Errors of the steps along a path add up. */
@@ -592,7 +590,7 @@ static void test_reference(const precision *p) {
           s.band = n == 4 ? 1 : -1;
           memcpy(s.weights, weights[k], sizeof s.weights);
           problem q = make_problem(s);
-          long double *cost = item_costs(&q, 0);
+          wide *cost = item_costs(&q, 0);
           const reference_problem r = reference_of(&q, 0, cost);
           double recursion[20], paths[20];
           const double value = (double)reference_softdtw(&r, recursion, NULL);
@@ -612,7 +610,7 @@ static void test_reference_hvp(const precision *p) {
   s.weights[2] = 2;
   s.gamma = .3;
   problem q = make_problem(s);
-  long double *cost = item_costs(&q, 0);
+  wide *cost = item_costs(&q, 0);
   double tangent[42], product[42], above[42], below[42];
   uint64_t seed = 3;
   const reference_problem r = reference_of(&q, 0, cost);
@@ -784,7 +782,7 @@ static void check_bad_item(problem *q, int64_t bad, int64_t place, double number
   void *const results[4] = {q->value, q->grad_cost, q->grad_x, q->grad_y};
   void *before[4] = {NULL, NULL, NULL, NULL};
   int64_t sizes[4] = {s->batch};
-  long double *cost = item_costs(q, bad);
+  wide *cost = item_costs(q, bad);
   const reference_problem r = reference_of(q, bad, cost);
   outcome o = {.on_path = malloc((size_t)(r.n * r.m))};
   reference_paths(&r, o.on_path);
@@ -840,7 +838,7 @@ static void test_nan_outside_band(const precision *p) {
     s.varied = 1;
     problem q = make_problem(s);
     for (int64_t b = 0; b < s.batch; b++) {
-      long double *cost = item_costs(&q, b);
+      wide *cost = item_costs(&q, b);
       const reference_problem r = reference_of(&q, b, cost);
       for (int64_t i = 0; i < r.n; i++)
         for (int64_t j = 0; j < r.m; j++)
@@ -1007,7 +1005,7 @@ static double largest_magnitude(const double *numbers, int64_t count) {
 static double hvp_rounding(const problem *q, const reference_problem *r, const double *tangent,
                            const double *expected) {
   const int64_t cells = r->n * r->m;
-  long double *cost = malloc((size_t)cells * sizeof *cost);
+  wide *cost = malloc((size_t)cells * sizeof *cost);
   double *product = malloc((size_t)cells * sizeof *product), difference = 0;
   reference_problem moved = *r;
   moved.cost = cost;
@@ -1049,7 +1047,7 @@ static void check_hvp(setting s) {
   uint64_t seed = s.seed + 1;
   void *tangent = result_array(s.p, s.batch * s.n * s.m), *product = result_array(s.p, s.batch * s.n * s.m);
   void *workspace = scratch(s.p->hvp_workspace(&q.args));
-  long double **cost = malloc((size_t)s.batch * sizeof *cost);
+  wide **cost = malloc((size_t)s.batch * sizeof *cost);
   double **tangents = malloc((size_t)s.batch * sizeof *tangents);
   describe(&s, "Hessian product");
   for (int64_t b = 0; b < s.batch; b++) {
@@ -1343,6 +1341,8 @@ static void test_alignment(const precision *p) {
 static void expect_bad(const problem *q, const char *what) {
   const precision *p = q->s.p;
   void *memory = scratch(1 << 22), *product = result_array(p, 2 * 3 * 4);
+  memset(q->state, 0,
+         (size_t)(q->s.batch * q->args.state_stride)); /* backward may look at it, and no forward wrote it */
   check(p->forward(&q->args, 0, 2, memory) == DALIGN_BAD_ARGUMENT, "%s: forward takes it", what);
   check(p->backward(&q->args, 0, 2, memory) == DALIGN_BAD_ARGUMENT, "%s: backward takes it", what);
   check(p->open(&q->args, DALIGN_FORWARD, 1, 0, memory) == DALIGN_BAD_ARGUMENT, "%s: open takes it", what);
