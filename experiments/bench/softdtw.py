@@ -22,6 +22,7 @@ from .report import Report, Row
 from .worker import run_in_process
 
 DIRECTIONS = {"forward": False, "forward_backward": True}
+LONGEST_ON_THREADS = 32768
 PROBE_LENGTH = 512  # long enough that the memory of the lattice shows
 
 
@@ -31,7 +32,7 @@ class Plan:
 
     batches: tuple[int, ...] = (1, 16, 64)
     lengths: tuple[int, ...] = (64, 256, 1024, 4096)
-    dims: tuple[int, ...] = (MAIN_DIM, 1, 64, 128)  # the most telling first: the time budget cuts the end
+    dims: tuple[int, ...] = (MAIN_DIM, 1, 64, 128)
     memory_lengths: tuple[int, ...] = (1024, 4096, 8192)
     growth_lengths: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 100_000)
     gammas: tuple[float, ...] = (0.1, 0.01)
@@ -55,13 +56,16 @@ class Plan:
         )
 
     def grid(self) -> Iterator[Case]:
-        """Yield the shapes of the grid; given costs come once, since they have no D."""
+        """Yield the shapes of the grid, small ones first: the time budget cuts the large ones.
+
+        Given costs come once, since they have no D.
+        """
         yield from self.first
-        for dim in self.dims:
-            for source in ("features", "cost") if dim == self.dims[0] else ("features",):
-                for length in self.lengths:
-                    for batch in self.batches:
-                        yield Case(source, batch, length, dim)
+        kinds = [("features", dim) for dim in self.dims] + [("cost", self.dims[0])]
+        shapes = [(length, batch) for length in self.lengths for batch in self.batches]
+        for length, batch in sorted(shapes, key=lambda shape: shape[0] ** 2 * shape[1]):
+            for source, dim in kinds:
+                yield Case(source, batch, length, dim)
 
 
 @dataclass
@@ -174,7 +178,9 @@ def _growth(state: Run) -> None:
     if OURS in state.loaded:
         cases = [Case("features", 1, length, MAIN_DIM) for length in state.plan.growth_lengths]
         for threads in state.options.threads:
-            _work(state, "growth", OURS, cases, threads)
+            # The longest take minutes: once, on one thread, is enough to see how time and memory grow.
+            own = [case for case in cases if threads == 1 or case.length <= LONGEST_ON_THREADS]
+            _work(state, "growth", OURS, own, threads)
 
 
 # In this order; the grid last, since the time budget cuts its end.
