@@ -696,8 +696,8 @@ size_t FN(dalign_softdtw_worker)(const dalign_softdtw_args *args) {
 dalign_status FN(dalign_softdtw_open)(const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int retry,
                                       void *shared) {
 #if DALIGN_F32
-  const softdtw_state_head *state =
-      args->state && item >= 0 ? (void *)((char *)args->state + item * args->state_stride) : NULL;
+  if (FN(args_bad_)(args, pass) || FN(item_bad_)(args, item)) return DALIGN_BAD_ARGUMENT;
+  const softdtw_state_head *state = args->state ? (void *)((char *)args->state + item * args->state_stride) : NULL;
   if (retry || (pass == DALIGN_BACKWARD && state && state->wide))
     return DALIGN_NAME(open_problem_, f64)(args, pass, item, 1, retry, shared);
 #endif
