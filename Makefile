@@ -121,12 +121,14 @@ C_TESTS := $(patsubst tests/c/%.c,%,$(wildcard tests/c/test_*.c))
 # What the programs share: the files of tests/c that are no program.
 C_SHARED := $(patsubst tests/c/%.c,%,$(filter-out tests/c/test_% tests/c/fuzz_% tests/c/isa.c,$(wildcard tests/c/*.c)))
 
+# Under sanitizers: small functions, and so little room for kept tiles that many problems keep some of theirs and not others.
+CHECKED = -O1 -g1 -DDALIGN_NO_INLINE -DDALIGN_KEEP_TILES_BYTES=400000
 asan_CC = $(CC)
-asan_FLAGS = -O1 -g1 -DDALIGN_NO_INLINE -Werror -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+asan_FLAGS = $(CHECKED) -Werror -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 plain_CC = $(CC)
 plain_FLAGS = -g1 -Werror -DDALIGN_TEST_DOUBLE
 fuzz_CC = $(CLANG)
-fuzz_FLAGS = -O1 -g1 -DDALIGN_NO_INLINE -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
+fuzz_FLAGS = $(CHECKED) -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all
 
 # $(call kernels,VARIANT,ISA), $(call library,VARIANT)
 define kernels

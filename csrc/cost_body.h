@@ -20,6 +20,7 @@ static void FN(cut_features_)(features *f, dalign_arena *a, dalign_metric metric
   f->k_padded = (k + LANES - 1) / LANES * LANES;
   f->reversed_length = (m + 6 * LANES + 31) / 32 * 32 + 16; /* an odd multiple of 16: rows spread over cache sets */
   f->x_strips = dalign_arena_take(a, sizeof(REAL) * (size_t)(strips * k * LANES));
+  f->block = dalign_arena_take(a, sizeof(REAL) * (size_t)(LANES * f->k_padded));
   f->centre = metric == DALIGN_COSINE ? dalign_arena_take(a, sizeof(double) * (size_t)d) : NULL;
   f->y_reversed = f->x_rows = f->y_rows = f->grad_x = f->grad_y = NULL;
   if (metric == DALIGN_NLL) {
@@ -29,7 +30,7 @@ static void FN(cut_features_)(features *f, dalign_arena *a, dalign_metric metric
   f->y_reversed = dalign_arena_take(a, sizeof(REAL) * (size_t)(k * f->reversed_length));
   if (!adjoint) return;
   const size_t x_bytes = sizeof(REAL) * (size_t)(strips * LANES * f->k_padded);
-  const size_t y_bytes = sizeof(REAL) * (size_t)(m * f->k_padded);
+  const size_t y_bytes = sizeof(REAL) * (size_t)((m + LANES - 1) / LANES * LANES * f->k_padded);
   f->x_rows = dalign_arena_take(a, x_bytes), f->grad_x = dalign_arena_take(a, x_bytes);
   f->y_rows = dalign_arena_take(a, y_bytes), f->grad_y = dalign_arena_take(a, y_bytes);
 }
@@ -56,33 +57,38 @@ static REAL FN(clamped_log_)(REAL p) {
   return value < -100 ? (REAL)-100 : (REAL)value;
 }
 
-/* Frame i of x (or of y), prepared: out[c * stride], c in [0, k). */
-static void FN(prepare_frame_)(const features *f, const void *frames, int64_t i, int is_y, REAL *out, int64_t stride) {
+/* Frame i of x (or of y), prepared. */
+static void FN(prepare_frame_)(const features *f, const void *frames, int64_t i, int is_y, REAL *out) {
   const int64_t d = f->d;
   const int given = f->given_f32;
   if (f->metric == DALIGN_COSINE) {
     const double inverse = FN(inverse_norm_)(frames, i, d, given);
     for (int64_t c = 0; c < d; c++)
-      out[c * stride] = (REAL)((double)load_given(frames, i * d + c, given) * inverse - f->centre[c]);
-    out[(d + is_y) * stride] = inverse == 0, out[(d + !is_y) * stride] = 0;
+      out[c] = (REAL)((double)load_given(frames, i * d + c, given) * inverse - f->centre[c]);
+    out[d + is_y] = inverse == 0, out[d + !is_y] = 0;
   } else if (f->metric == DALIGN_BCE) {
     for (int64_t c = 0; c < d; c++) {
       const REAL p = load_given(frames, i * d + c, given);
-      out[c * stride] = is_y ? p : -FN(clamped_log_)(p);
-      out[(d + c) * stride] = is_y ? 1 - p : -FN(clamped_log_)(1 - p);
+      out[c] = is_y ? p : -FN(clamped_log_)(p);
+      out[d + c] = is_y ? 1 - p : -FN(clamped_log_)(1 - p);
     }
   } else if (given == DALIGN_F32) {
     const REAL *frame = (const REAL *)frames + i * d;
-    for (int64_t c = 0; c < d; c++) out[c * stride] = frame[c];
+    for (int64_t c = 0; c < d; c++) out[c] = frame[c];
   } else {
-    for (int64_t c = 0; c < d; c++) out[c * stride] = load_given(frames, i * d + c, given);
+    for (int64_t c = 0; c < d; c++) out[c] = load_given(frames, i * d + c, given);
   }
 }
 
-static void FN(copy_rows_)(REAL *rows, const REAL *from, int64_t i, int64_t k, int64_t k_padded, int64_t stride) {
-  REAL *row = rows + i * k_padded;
-  for (int64_t c = 0; c < k; c++) row[c] = from[c * stride];
-  for (int64_t c = k; c < k_padded; c++) row[c] = 0;
+/* Frames [i, i + LANES) as rows of k_padded numbers, zeros around what there is. */
+static void FN(prepare_rows_)(const features *f, const void *frames, int64_t i, int is_y, REAL *rows) {
+  const int64_t count = is_y ? f->m : f->n;
+  for (int r = 0; r < LANES; r++) {
+    REAL *row = rows + r * f->k_padded;
+    const int64_t used = i + r < count ? f->k : 0;
+    if (used) FN(prepare_frame_)(f, frames, i + r, is_y, row);
+    for (int64_t c = used; c < f->k_padded; c++) row[c] = 0;
+  }
 }
 
 static int FN(any_nan_)(const REAL *numbers, int64_t count) {
@@ -92,25 +98,34 @@ static int FN(any_nan_)(const REAL *numbers, int64_t count) {
 }
 
 static int FN(prepare_x_)(features *f, const void *x) {
-  memset(f->x_strips, 0, sizeof(REAL) * (size_t)(f->strips * f->k * LANES));
-  for (int64_t i = 0; i < f->n; i++) {
-    REAL *out = f->x_strips + i / LANES * f->k * LANES + i % LANES;
-    FN(prepare_frame_)(f, x, i, 0, out, LANES);
-    if (f->x_rows) FN(copy_rows_)(f->x_rows, out, i, f->k, f->k_padded, LANES);
+  int nan = 0;
+  for (int64_t strip = 0; strip < f->strips; strip++) {
+    REAL *rows = f->x_rows ? f->x_rows + strip * LANES * f->k_padded : f->block;
+    REAL *out = f->x_strips + strip * f->k * LANES;
+    FN(prepare_rows_)(f, x, strip * LANES, 0, rows);
+    nan |= FN(any_nan_)(rows, LANES * f->k_padded);
+    for (int64_t c = 0; c < f->k; c++)
+      for (int r = 0; r < LANES; r++) out[c * LANES + r] = rows[r * f->k_padded + c];
   }
-  if (f->x_rows)
-    memset(f->x_rows + f->n * f->k_padded, 0, sizeof(REAL) * (size_t)((f->strips * LANES - f->n) * f->k_padded));
-  return FN(any_nan_)(f->x_strips, f->strips * f->k * LANES);
+  return nan;
 }
 
 static int FN(prepare_y_)(features *f, const void *y) {
-  memset(f->y_reversed, 0, sizeof(REAL) * (size_t)(f->k * f->reversed_length));
-  for (int64_t j = 0; j < f->m; j++) {
-    REAL *out = f->y_reversed + f->m - 1 - j + 3 * LANES;
-    FN(prepare_frame_)(f, y, j, 1, out, f->reversed_length);
-    if (f->y_rows) FN(copy_rows_)(f->y_rows, out, j, f->k, f->k_padded, f->reversed_length);
+  const int64_t stride = f->reversed_length, used = (f->m + LANES - 1) / LANES * LANES, front = f->m + 3 * LANES - used;
+  int nan = 0;
+  for (int64_t c = 0; c < f->k; c++) {
+    for (int64_t at = 0; at < front; at++) f->y_reversed[c * stride + at] = 0;
+    for (int64_t at = f->m + 3 * LANES; at < stride; at++) f->y_reversed[c * stride + at] = 0;
   }
-  return FN(any_nan_)(f->y_reversed, f->k * f->reversed_length);
+  for (int64_t j = 0; j < f->m; j += LANES) {
+    REAL *rows = f->y_rows ? f->y_rows + j * f->k_padded : f->block;
+    REAL *out = f->y_reversed + f->m + 3 * LANES - LANES - j;
+    FN(prepare_rows_)(f, y, j, 1, rows);
+    nan |= FN(any_nan_)(rows, LANES * f->k_padded);
+    for (int64_t c = 0; c < f->k; c++)
+      for (int r = 0; r < LANES; r++) out[c * stride + r] = rows[(LANES - 1 - r) * f->k_padded + c];
+  }
+  return nan;
 }
 
 /* The first unit frame of x, or 0 for numbers of it that are not finite. */

@@ -35,8 +35,9 @@ typedef struct {
   int64_t strips;          /* ceil(n / LANES) */
   int64_t reversed_length; /* of one row of y_reversed */
   REAL *x_strips;          /* (strips, k, LANES) */
+  REAL *block;             /* (LANES, k_padded), while frames are prepared */
   REAL *y_reversed;        /* (k, reversed_length): y_j at position m - 1 - j + 3 LANES, zeros around */
-  REAL *x_rows, *y_rows;   /* (strips LANES, k_padded), (m, k_padded); with the adjoint only */
+  REAL *x_rows, *y_rows;   /* (strips LANES, k_padded), (m up to whole strips, k_padded); with the adjoint only */
   REAL *grad_x, *grad_y;   /* the same layouts; sums over the cells. nll: grad_x is (n, d) */
   double *centre;          /* cosine: d numbers taken from every unit frame; distances do not change, digits stay */
   const int64_t *labels;   /* nll: y as given */

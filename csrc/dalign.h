@@ -18,7 +18,8 @@ extern "C" {
 typedef enum {
   DALIGN_OK = 0,
   DALIGN_BAD_ARGUMENT = 1, /* a size below zero, a length or a label out of range, an unknown metric, gamma <= 0, ... */
-  DALIGN_RETRY = 2         /* dalign_softdtw_close only: open and work once more, the numbers need the wide path */
+  DALIGN_RETRY = 2,        /* dalign_softdtw_close only: open and work once more, the numbers need the wide path */
+  DALIGN_AGAIN = 3         /* dalign_softdtw_close only: work once more, the second sweep of DALIGN_GRADIENT */
 } dalign_status;
 
 /* Cost of a pair of frames x_i, y_j (D numbers each). */
@@ -88,7 +89,7 @@ typedef struct {
   void *state;
   int64_t state_stride;
 
-  /* Backward. grad_value (batch,), NULL: ones. Each result may be NULL. */
+  /* Backward and gradient. grad_value (batch,), NULL: ones. Each result may be NULL. */
   const void *grad_value;
   void *grad_cost;       /* (batch, n, m) = grad_value H; only with a cost lattice */
   void *grad_x, *grad_y; /* (batch, n, d), (batch, m, d); only with features */
@@ -99,10 +100,14 @@ typedef struct {
 size_t dalign_softdtw_state_f32(const dalign_softdtw_args *args);
 size_t dalign_softdtw_state_f64(const dalign_softdtw_args *args);
 
+/* DALIGN_GRADIENT is forward and backward at once, without state: value and the gradients that args names. Faster where
+ * sequences are short, and a batch needs the memory of one item. */
+typedef enum { DALIGN_FORWARD = 0, DALIGN_BACKWARD = 1, DALIGN_GRADIENT = 2 } dalign_pass;
+
 /* Bytes of workspace: what one problem needs once (shared) and what each thread that works on it needs (worker).
- * dalign_softdtw_forward and _backward below need shared + worker. */
-size_t dalign_softdtw_shared_f32(const dalign_softdtw_args *args);
-size_t dalign_softdtw_shared_f64(const dalign_softdtw_args *args);
+ * The functions below that run one pass need shared + worker. */
+size_t dalign_softdtw_shared_f32(const dalign_softdtw_args *args, dalign_pass pass);
+size_t dalign_softdtw_shared_f64(const dalign_softdtw_args *args, dalign_pass pass);
 size_t dalign_softdtw_worker_f32(const dalign_softdtw_args *args);
 size_t dalign_softdtw_worker_f64(const dalign_softdtw_args *args);
 
@@ -111,12 +116,13 @@ dalign_status dalign_softdtw_forward_f32(const dalign_softdtw_args *args, int64_
 dalign_status dalign_softdtw_forward_f64(const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace);
 dalign_status dalign_softdtw_backward_f32(const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace);
 dalign_status dalign_softdtw_backward_f64(const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_softdtw_gradient_f32(const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_softdtw_gradient_f64(const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace);
 
 /* Several threads on one problem, a pipeline over groups of rows: one thread opens, any number of threads call work with
  * the same shared and a worker memory of their own (none waits for a thread that has not come), one thread closes.
- * While close answers DALIGN_RETRY, do all three again with the same shared memory and retry = 1. Bits do not depend on
- * the number of threads. */
-typedef enum { DALIGN_FORWARD = 0, DALIGN_BACKWARD = 1 } dalign_pass;
+ * When close answers DALIGN_AGAIN, work and close once more; when it answers DALIGN_RETRY, do all three again with the
+ * same shared memory and retry = 1. Bits do not depend on the number of threads. */
 dalign_status dalign_softdtw_open_f32(const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int retry,
                                       void *shared);
 dalign_status dalign_softdtw_open_f64(const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int retry,

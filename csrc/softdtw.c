@@ -25,7 +25,8 @@
  * Memory. Forward keeps the last row of each group and the lanes' state at each tile edge: about .3 bytes a cell in
  * float. Backward goes through the tiles from the end, computes a tile's P again from its edge, runs B over it, and takes
  * the products for the gradients from the tile. Beyond DALIGN_KEEP_ALL_BYTES an item, only every keep_every-th group's row is
- * kept and backward first sweeps the groups between two of them again.
+ * kept and backward first sweeps the groups between two of them again. Where value and gradient are asked for at once
+ * (DALIGN_GRADIENT) state stays in the workspace, and as many tiles as DALIGN_KEEP_TILES_BYTES holds keep costs and P.
  *
  * Threads. Workers draw groups from a counter and wait only on the group before theirs, tile by tile. Everything a group
  * computes depends on its inputs alone, and sums over groups are taken in order: bits do not depend on threads.
@@ -46,8 +47,13 @@
 #define DALIGN_KEEP_ALL_BYTES (32 << 20)
 #endif
 
+/* Of tiles from forward to backward: few enough to stay in a cache. */
+#ifndef DALIGN_KEEP_TILES_BYTES
+#define DALIGN_KEEP_TILES_BYTES (4 << 20)
+#endif
+
 /* The double kernel on float arrays: what the float functions hand a problem to (see "wide"). */
-static size_t DALIGN_NAME(shared_bytes_, f64)(const dalign_softdtw_args *args, size_t state_bytes);
+static size_t DALIGN_NAME(shared_bytes_, f64)(const dalign_softdtw_args *args, dalign_pass pass, size_t state_bytes);
 static size_t DALIGN_NAME(worker_bytes_, f64)(const dalign_softdtw_args *args);
 static dalign_status DALIGN_NAME(open_problem_, f64)(const dalign_softdtw_args *args, dalign_pass pass, int64_t item,
                                                      int given_f32, int again, void *shared);

@@ -251,9 +251,10 @@ static void FN(forward_group_)(problem *p, worker *w, int64_t g) {
     double *edge_base = NULL;
     REAL *edge = FN(edge_of_)(p, g, k, &edge_base);
     if (edge) memcpy(edge, w->left_m, sizeof(REAL) * EDGE_NUMBERS), *edge_base = w->base;
+    const int keep = FN(use_tile_)(p, w, g, k);
     FN(fill_costs_)(p, w, g, step, 1);
     if (FN(stopped_)(p)) return;
-    FN(forward_tile_)(p, w, group->strips, 0, g == 0 && k == 0);
+    FN(forward_tile_)(p, w, group->strips, keep, g == 0 && k == 0);
     if (hand) FN(hand_over_)(w, 0, step - bottom_lag, &below, 1, w->base);
     if (hand && kept.m != below.m) FN(hand_over_)(w, 0, step - bottom_lag, &kept, 1, w->base);
     atomic_store_explicit(&p->forward_done[g], FN(clamp_column_)(p, step + TILE_STEPS - bottom_lag),
@@ -265,12 +266,13 @@ static void FN(forward_group_)(problem *p, worker *w, int64_t g) {
 
 /* ------------------------------------------------------------------------------------------------ backward */
 
-/* P of tile k again, kept, from the tile's edge. */
+/* Costs and P of tile k: kept, or computed again from the tile's edge. */
 static void FN(restore_tile_)(problem *p, worker *w, int64_t g, int k, int64_t step) {
   double *edge_base = NULL;
   const REAL *edge = FN(edge_of_)(p, g, k, &edge_base);
-  memcpy(w->left_m, edge, sizeof(REAL) * EDGE_NUMBERS);
   w->base = *edge_base;
+  if (FN(use_tile_)(p, w, g, k)) return;
+  memcpy(w->left_m, edge, sizeof(REAL) * EDGE_NUMBERS);
   row_view above;
   if (g) above = FN(handed_row_)(p, g - 1);
   FN(load_row_)(p, g ? &above : NULL, step, w->base, w->in_m[0], w->in_e[0]);
@@ -310,13 +312,14 @@ static void FN(clear_idle_)(worker *w, int s) {
     memset(h + w->end[s] * LANES, 0, sizeof(REAL) * (size_t)((TILE_STEPS - w->end[s]) * LANES));
 }
 
-static void FN(save_tails_)(worker *w, int strips, int is_first) {
+/* right: H of the tile to the right, or NULL. */
+static void FN(append_tails_)(worker *w, int strips, const REAL *right) {
   for (int s = 0; s < strips; s++) {
-    REAL *h = w->prefix_m + s * TILE_PITCH * LANES;
-    if (is_first)
-      memset(h + TILE_STEPS * LANES, 0, sizeof(REAL) * LANES * LANES);
+    REAL *tail = w->prefix_m + (s * TILE_PITCH + TILE_STEPS) * LANES;
+    if (right)
+      memcpy(tail, right + s * TILE_PITCH * LANES, sizeof(REAL) * LANES * LANES);
     else
-      memcpy(h + TILE_STEPS * LANES, h, sizeof(REAL) * LANES * LANES);
+      memset(tail, 0, sizeof(REAL) * LANES * LANES);
   }
 }
 
@@ -404,10 +407,13 @@ static void FN(backward_group_)(problem *p, worker *w, int64_t g) {
   FN(start_adjoint_)(p, w, g);
   if (p->keep_every > 1 && !FN(wait_for_)(p, &p->forward_done[g], p->m, 1)) return;
   double base = 0, mean_cost = 0;
+  const REAL *right = NULL;
   for (int k = group->tiles - 1; k >= 0; k--) {
     const int64_t step = FN(place_tile_)(p, w, g, k), first = step - bottom_lag;
     if (!is_last && !FN(wait_for_)(p, &p->backward_done[g + 1], FN(clamp_column_)(p, first), 0)) return;
-    FN(save_tails_)(w, group->strips, k == group->tiles - 1);
+    FN(use_tile_)(p, w, g, k);
+    FN(append_tails_)(w, group->strips, right);
+    right = w->prefix_m;
     FN(restore_tile_)(p, w, g, k, step);
     base = FN(enter_adjoint_)(p, w, is_last ? NULL : below, first, base);
     if (FN(stopped_)(p)) return;
@@ -487,7 +493,7 @@ static int FN(shape_bad_)(const dalign_softdtw_args *a) {
 static int FN(args_bad_)(const dalign_softdtw_args *a, dalign_pass pass) {
   if (FN(shape_bad_)(a)) return 1;
   if (!a->cost && (!a->x || !a->y || a->d < 0 || a->metric < 0 || a->metric > DALIGN_BCE)) return 1;
-  return !a->value || (pass == DALIGN_BACKWARD && !a->state);
+  return pass < DALIGN_FORWARD || pass > DALIGN_GRADIENT || !a->value || (pass == DALIGN_BACKWARD && !a->state);
 }
 
 static int FN(item_bad_)(const dalign_softdtw_args *a, int64_t b) {
@@ -504,7 +510,7 @@ static int FN(item_bad_)(const dalign_softdtw_args *a, int64_t b) {
 static void FN(set_rates_)(problem *p) {
   const long double log2_e = 1.44269504088896340735992468100189214L, gamma = p->gamma;
   double largest = 1, heaviest = 0;
-  p->weighted = 0;
+  p->weighted = FN(is_weighted_)(&p->args);
   for (int k = 0; k < 4; k++) {
     const double w = k < 3 ? p->args.step_weights[k] : 1;
     const long double rate = w < INFINITY ? -w * log2_e / gamma : 0;
@@ -513,7 +519,6 @@ static void FN(set_rates_)(problem *p) {
     if (k == 3) break;
     p->weight[k] = (REAL)(w < INFINITY ? w : 0);
     p->allow[k] = w < INFINITY, p->bar[k] = w < INFINITY ? 0 : SCALED_NONE;
-    p->weighted |= w != 1;
     if (w < INFINITY && w > heaviest) heaviest = w;
   }
   if (heaviest > largest) largest = heaviest;
@@ -563,11 +568,11 @@ static void FN(open_costs_)(problem *p, void *memory) {
   p->cost = p->grad_cost = NULL, p->need_features = 0;
   if (a->cost) {
     p->cost = FN(at_given_)(p, a->cost, b * a->n * a->m);
-    if (p->pass == DALIGN_BACKWARD && a->grad_cost)
+    if (p->asked != DALIGN_FORWARD && a->grad_cost)
       p->grad_cost = (void *)(uintptr_t)FN(at_given_)(p, a->grad_cost, b * a->n * a->m);
     return;
   }
-  p->need_features = p->pass == DALIGN_BACKWARD && (a->grad_x || a->grad_y);
+  p->need_features = p->asked != DALIGN_FORWARD && (a->grad_x || a->grad_y);
   const void *y = a->metric == DALIGN_NLL ? (const void *)((const int64_t *)a->y + b * a->m)
                                           : FN(at_given_)(p, a->y, b * a->m * a->d);
   if (FN(dalign_features_prepare)(&p->frames, a->metric, p->n, p->m, a->d, FN(at_given_)(p, a->x, b * a->n * a->d), y,
@@ -576,6 +581,39 @@ static void FN(open_costs_)(problem *p, void *memory) {
 }
 
 static double FN(forward_value_)(const problem *p) { return (double)load_given(p->args.value, p->item, p->given_f32); }
+
+/* Every group still to do, in both directions. */
+static void FN(start_sweep_)(problem *p) {
+  atomic_store_explicit(&p->next_unit, 0, memory_order_relaxed);
+  for (int64_t g = 0; g < p->groups; g++) {
+    atomic_store_explicit(&p->forward_done[g], 0, memory_order_relaxed);
+    atomic_store_explicit(&p->backward_done[g], p->m + 1, memory_order_relaxed);
+  }
+}
+
+/* Memory by the item's own lengths, and its plan. head: the item's state where the caller keeps it. */
+static void FN(lay_out_)(problem *p, softdtw_state_head *head, dalign_arena *a) {
+  const dalign_softdtw_args *args = &p->args;
+  const int gradient = p->asked == DALIGN_GRADIENT;
+  p->state_bytes = gradient ? FN(state_for_shape_)(args->n, args->m, args->band) : (size_t)args->state_stride;
+  p->keep_every =
+      head || gradient ? FN(choose_keep_every_)(p->n, p->m, args->band, p->state_bytes) : FN(group_count_)(p->n);
+  if (head && !gradient) {
+    dalign_arena state = {(char *)head, 0};
+    FN(cut_state_)(p, &state, p->n, p->m, args->band, p->keep_every);
+  }
+  FN(cut_tables_)(p, a, p->n, p->m);
+  if (p->asked != DALIGN_FORWARD) FN(cut_slots_)(p, a, p->n, p->m, p->keep_every);
+  if (gradient) FN(cut_gradient_)(p, a, args, p->n, p->m, p->keep_every);
+  p->groups = FN(group_count_)(p->n);
+  int64_t elements, edges;
+  FN(plan_groups_)(p, &elements, &edges);
+  FN(plan_kept_tiles_)(p);
+  if (!p->state || p->pass == DALIGN_BACKWARD) return;
+  if (!gradient) FN(clear_rest_of_state_)(p, elements, edges);
+  p->state->wide = p->head.wide;
+  p->state->gamma = p->gamma;
+}
 
 /* Fills the problem in shared memory. again: a float problem turned wide. */
 static dalign_status FN(open_problem_)(const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int given_f32,
@@ -592,35 +630,28 @@ static dalign_status FN(open_problem_)(const dalign_softdtw_args *args, dalign_p
   softdtw_state_head *head = args->state ? (void *)((char *)args->state + item * args->state_stride) : NULL;
   const int forward_first = again && head && (!head->wide || head->gamma < raised);
   p->pass = pass == DALIGN_BACKWARD && !forward_first ? DALIGN_BACKWARD : DALIGN_FORWARD;
-  if (pass == DALIGN_BACKWARD) FN(clear_padding_)(p);
+  if (pass != DALIGN_FORWARD) FN(clear_padding_)(p);
   if (p->pass == DALIGN_BACKWARD && !(fabs(FN(forward_value_)(p)) < INFINITY)) {
     p->value = FN(forward_value_)(p); /* nothing to sweep: close fills the gradients */
     return DALIGN_OK;
   }
   p->gamma = p->pass == DALIGN_BACKWARD ? head->gamma : raised > 0 ? raised : args->gamma;
   FN(set_rates_)(p);
-  p->keep_every =
-      head ? FN(choose_keep_every_)(p->n, p->m, args->band, (size_t)args->state_stride) : FN(group_count_)(p->n);
-  if (head) {
-    dalign_arena state = {(char *)head, 0};
-    FN(cut_state_)(p, &state, p->n, p->m, args->band, p->keep_every);
-  }
-  FN(cut_tables_)(p, &a, p->n, p->m);
-  if (p->pass == DALIGN_BACKWARD) FN(cut_slots_)(p, &a, p->n, p->m, p->keep_every);
-  p->groups = FN(group_count_)(p->n);
-  int64_t elements, edges;
-  FN(plan_groups_)(p, &elements, &edges);
-  if (head && p->pass == DALIGN_FORWARD) {
-    FN(clear_rest_of_state_)(p, elements, edges);
-    p->state->wide = p->head.wide;
-    p->state->gamma = p->gamma;
-  }
-  for (int64_t g = 0; g < p->groups; g++) {
-    atomic_store_explicit(&p->forward_done[g], 0, memory_order_relaxed);
-    atomic_store_explicit(&p->backward_done[g], p->m + 1, memory_order_relaxed);
-  }
+  FN(lay_out_)(p, head, &a);
+  FN(start_sweep_)(p);
   FN(open_costs_)(p, dalign_arena_take(&a, 0));
   return DALIGN_OK;
+}
+
+/* After the forward sweep of DALIGN_GRADIENT. */
+static dalign_status FN(turn_round_)(problem *p, double value) {
+  if (!(fabs(value) < INFINITY)) {
+    FN(fill_gradients_)(p, value == INFINITY ? 0 : NAN);
+    return DALIGN_OK;
+  }
+  p->pass = DALIGN_BACKWARD;
+  FN(start_sweep_)(p);
+  return DALIGN_AGAIN;
 }
 
 /* The end of a forward pass that a backward asked for leaves the value alone. */
@@ -639,7 +670,7 @@ static dalign_status FN(close_forward_)(problem *p) {
 #endif
   if (p->asked == DALIGN_BACKWARD) return DALIGN_RETRY;
   store_given(p->args.value, p->item, value, p->given_f32);
-  return DALIGN_OK;
+  return p->asked == DALIGN_GRADIENT ? FN(turn_round_)(p, value) : DALIGN_OK;
 }
 
 static dalign_status FN(close_backward_)(problem *p) {
@@ -673,10 +704,10 @@ size_t FN(dalign_softdtw_state)(const dalign_softdtw_args *args) {
   return (FN(state_for_shape_)(args->n, args->m, args->band) + DALIGN_ALIGNMENT - 1) & ~(size_t)(DALIGN_ALIGNMENT - 1);
 }
 
-size_t FN(dalign_softdtw_shared)(const dalign_softdtw_args *args) {
-  const size_t state = FN(dalign_softdtw_state)(args), own = FN(shared_bytes_)(args, state);
+size_t FN(dalign_softdtw_shared)(const dalign_softdtw_args *args, dalign_pass pass) {
+  const size_t state = FN(dalign_softdtw_state)(args), own = FN(shared_bytes_)(args, pass, state);
 #if DALIGN_F32
-  const size_t wide = DALIGN_NAME(shared_bytes_, f64)(args, state);
+  const size_t wide = DALIGN_NAME(shared_bytes_, f64)(args, pass, state);
   return own > wide ? own : wide;
 #else
   return own;
@@ -723,14 +754,16 @@ dalign_status FN(dalign_softdtw_close)(void *shared) {
 
 static dalign_status FN(run_range_)(const dalign_softdtw_args *args, dalign_pass pass, int64_t begin, int64_t end,
                                     void *workspace) {
-  void *memory = (char *)workspace + FN(dalign_softdtw_shared)(args);
+  void *memory = (char *)workspace + FN(dalign_softdtw_shared)(args, pass);
   for (int64_t b = begin; b < end; b++) {
     dalign_status status = DALIGN_RETRY;
     for (int retry = 0; status == DALIGN_RETRY; retry = 1) {
       status = FN(dalign_softdtw_open)(args, pass, b, retry, workspace);
       if (status != DALIGN_OK) return status;
-      FN(dalign_softdtw_work)(workspace, memory);
-      status = FN(dalign_softdtw_close)(workspace);
+      do {
+        FN(dalign_softdtw_work)(workspace, memory);
+        status = FN(dalign_softdtw_close)(workspace);
+      } while (status == DALIGN_AGAIN);
     }
     if (status != DALIGN_OK) return status;
   }
@@ -744,6 +777,11 @@ dalign_status FN(dalign_softdtw_forward)(const dalign_softdtw_args *args, int64_
 dalign_status FN(dalign_softdtw_backward)(const dalign_softdtw_args *args, int64_t begin, int64_t end,
                                           void *workspace) {
   return FN(run_range_)(args, DALIGN_BACKWARD, begin, end, workspace);
+}
+
+dalign_status FN(dalign_softdtw_gradient)(const dalign_softdtw_args *args, int64_t begin, int64_t end,
+                                          void *workspace) {
+  return FN(run_range_)(args, DALIGN_GRADIENT, begin, end, workspace);
 }
 
 #include "softdtw_hvp.h"

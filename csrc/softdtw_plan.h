@@ -3,7 +3,8 @@
  *   row          one frame of x; strip: LANES rows; group: TILE_STRIPS strips
  *   step         strip s of a group works on columns step - s LANES - lane
  *   edge         state of a group's strips at the left edge of a tile
- *   slot         room for one group's row and edges, used where state does not keep all of them */
+ *   slot         room for one group's row and edges, used where state does not keep all of them
+ *   kept tile    costs and P of a tile that stay in memory from forward to backward (DALIGN_GRADIENT) */
 #undef problem
 #undef worker
 #undef row_view
@@ -29,13 +30,14 @@ typedef struct {
   int64_t begin, end; /* steps of the group's strips, together */
   int64_t row;        /* kept in state: first element of the bottom row */
   int64_t edge;       /* kept in state: number of its first edge */
+  int64_t kept_tile;  /* number of its first kept tile, or -1: none of its tiles is kept */
   int strips, tiles;
 } group_plan;
 
 typedef struct {
   softdtw_shared_head head;
   dalign_softdtw_args args;
-  dalign_pass pass, asked; /* a backward that turns wide runs a forward first */
+  dalign_pass pass, asked; /* pass: the sweep that runs now; a backward that turns wide runs a forward first */
   int64_t item, n, m, groups;
   int given_f32, weighted, need_features;
   double gamma;                     /* args.gamma, or larger: see softdtw.c, Numbers */
@@ -53,6 +55,9 @@ typedef struct {
   REAL *slot_row_m, *slot_edges;
   double *slot_row_e, *slot_edge_base;
   int64_t slot_edge_count;
+  size_t state_bytes; /* room for the item's state */
+  REAL *kept_tiles;   /* room for kept_tile_count of them */
+  int64_t kept_tile_count;
   int64_t *low, *high; /* columns of each row inside the band, rows up to whole strips (empty beyond n) */
   group_plan *group;
   REAL *live_m, *below_m[2]; /* the row between two groups; of q_down (or q) and q_diag */
@@ -64,7 +69,9 @@ typedef struct {
 } problem;
 
 typedef struct {
-  REAL *cost, *prefix_m, *prefix_e, *mean_weight; /* TILE_STRIPS tiles of TILE_PITCH steps; prefix_m becomes H */
+  /* The tile: TILE_STRIPS strips of TILE_PITCH steps each, of the worker's own or kept memory; prefix_m becomes H. */
+  REAL *cost, *prefix_m, *prefix_e, *mean_weight;
+  REAL *own_tile;
   REAL *in_m[2], *in_e[2], *out_m[2], *out_e[2];
   REAL *left_m, *left_e, *diagonal_m, *diagonal_e; /* one lane vector per strip: the state between two steps */
   REAL *adjoint;                                   /* the adjoint's state, EDGE_NUMBERS twice */
@@ -164,6 +171,29 @@ static void FN(cut_slots_)(problem *p, dalign_arena *a, int64_t n, int64_t m, in
   p->slot_edge_base = dalign_arena_take(a, sizeof(double) * edges);
 }
 
+/* Numbers of a tile: cost, both halves of P, and with step weights their mean. */
+static size_t FN(tile_numbers_)(int weighted) { return (size_t)((3 + weighted) * TILE_STRIPS * TILE_PITCH * LANES); }
+
+static int FN(is_weighted_)(const dalign_softdtw_args *args) {
+  return args->step_weights[0] != 1 || args->step_weights[1] != 1 || args->step_weights[2] != 1;
+}
+
+/* Tiles that fit into DALIGN_KEEP_TILES_BYTES, where forward is followed by backward at once. */
+static void FN(cut_kept_tiles_)(problem *p, dalign_arena *a, const dalign_softdtw_args *args, int64_t n, int64_t m) {
+  const size_t bytes = sizeof(REAL) * FN(tile_numbers_)(FN(is_weighted_)(args));
+  const int64_t tiles = FN(group_count_)(n) * ((m + GROUP_ROWS + 2 + TILE_STEPS - 1) / TILE_STEPS);
+  p->kept_tile_count = FN(minimum_)(tiles, DALIGN_KEEP_TILES_BYTES / (int64_t)bytes);
+  p->kept_tiles = dalign_arena_take(a, bytes * (size_t)p->kept_tile_count);
+}
+
+/* The workspace is made for the largest item; each item cuts it by its own lengths. */
+static void FN(cut_gradient_)(problem *p, dalign_arena *a, const dalign_softdtw_args *args, int64_t n, int64_t m,
+                              int64_t keep_every) {
+  dalign_arena state = {dalign_arena_take(a, p->state_bytes), 0};
+  if (state.base) FN(cut_state_)(p, &state, n, m, args->band, keep_every);
+  FN(cut_kept_tiles_)(p, a, args, n, m);
+}
+
 static void FN(cut_tables_)(problem *p, dalign_arena *a, int64_t n, int64_t m) {
   const size_t groups = (size_t)FN(group_count_)(n), rows = groups * GROUP_ROWS, columns = (size_t)m;
   p->low = dalign_arena_take(a, sizeof(int64_t) * rows);
@@ -180,25 +210,25 @@ static void FN(cut_tables_)(problem *p, dalign_arena *a, int64_t n, int64_t m) {
   p->backward_done = dalign_arena_take(a, sizeof(_Atomic int64_t) * groups);
 }
 
-/* Shared memory for problems up to the shape of args, whose state has that many bytes. */
-static size_t FN(shared_bytes_)(const dalign_softdtw_args *args, size_t state_bytes) {
+/* Shared memory for problems up to the shape of args, whose state (where the caller keeps it) has that many bytes. */
+static size_t FN(shared_bytes_)(const dalign_softdtw_args *args, dalign_pass pass, size_t state_bytes) {
   if (args->n < 1 || args->m < 1) return 0;
   problem p;
   dalign_arena a = dalign_arena_over(NULL);
   dalign_arena_take(&a, sizeof(problem));
+  p.state_bytes = pass == DALIGN_GRADIENT ? FN(state_for_shape_)(args->n, args->m, args->band) : state_bytes;
+  const int64_t keep_every = FN(choose_keep_every_)(args->n, args->m, args->band, p.state_bytes);
   FN(cut_tables_)(&p, &a, args->n, args->m);
-  FN(cut_slots_)(&p, &a, args->n, args->m, FN(choose_keep_every_)(args->n, args->m, args->band, state_bytes));
+  FN(cut_slots_)(&p, &a, args->n, args->m, keep_every);
+  if (pass == DALIGN_GRADIENT) FN(cut_gradient_)(&p, &a, args, args->n, args->m, keep_every);
   const size_t frames =
       args->cost ? 0 : FN(dalign_features_bytes)(args->metric, args->n, args->m, args->d, 1) + DALIGN_ALIGNMENT;
   return dalign_arena_bytes(&a) + frames;
 }
 
 static void FN(cut_worker_)(worker *w, dalign_arena *a) {
-  const size_t tile = sizeof(REAL) * TILE_STRIPS * TILE_PITCH * LANES, line = sizeof(REAL) * (TILE_STEPS + 2 * LANES);
-  w->cost = dalign_arena_take(a, tile);
-  w->prefix_m = dalign_arena_take(a, tile);
-  w->prefix_e = dalign_arena_take(a, tile);
-  w->mean_weight = dalign_arena_take(a, tile);
+  const size_t line = sizeof(REAL) * (TILE_STEPS + 2 * LANES);
+  w->own_tile = dalign_arena_take(a, sizeof(REAL) * FN(tile_numbers_)(1));
   for (int k = 0; k < 2; k++) {
     w->in_m[k] = dalign_arena_take(a, line), w->in_e[k] = dalign_arena_take(a, line);
     w->out_m[k] = dalign_arena_take(a, line), w->out_e[k] = dalign_arena_take(a, line);
@@ -247,17 +277,27 @@ static void FN(plan_groups_)(problem *p, int64_t *used_elements, int64_t *used_e
     FN(strip_steps_)(p, g, 0, &group->begin, &ignored);
     FN(strip_steps_)(p, g, group->strips - 1, &ignored, &group->end);
     group->tiles = (int)((group->end - group->begin + TILE_STEPS - 1) / TILE_STEPS);
-    group->row = elements, group->edge = edges;
+    group->row = elements, group->edge = edges, group->kept_tile = -1;
     if (p->keep_every == 1) edges += group->tiles;
     if (g < p->groups - 1 && (g + 1) % p->keep_every == 0) elements += p->high[bottom] - p->low[bottom] + 1;
   }
   *used_elements = elements, *used_edges = edges;
 }
 
+/* The last groups are the first ones that backward comes to, when their tiles are still in the cache. */
+static void FN(plan_kept_tiles_)(problem *p) {
+  int64_t used = 0;
+  if (p->keep_every > 1) return; /* these sweep forward once more anyway */
+  for (int64_t g = p->groups - 1; g >= 0 && used + p->group[g].tiles <= p->kept_tile_count; g--) {
+    p->group[g].kept_tile = used;
+    used += p->group[g].tiles;
+  }
+}
+
 /* State has room for the longest items of the shape. What this one leaves becomes zero: same input, same bits. */
 static void FN(clear_rest_of_state_)(problem *p, int64_t elements, int64_t edges) {
   char *const pieces[] = {(char *)p->state,       (char *)p->state_row_m,     (char *)p->state_row_e,
-                          (char *)p->state_edges, (char *)p->state_edge_base, (char *)p->state + p->args.state_stride};
+                          (char *)p->state_edges, (char *)p->state_edge_base, (char *)p->state + p->state_bytes};
   const size_t used[] = {0, sizeof(REAL) * (size_t)elements, sizeof(double) * (size_t)elements,
                          sizeof(REAL) * (size_t)edges * EDGE_NUMBERS, sizeof(double) * (size_t)edges};
   for (int i = 0; i < 5; i++) memset(pieces[i] + used[i], 0, (size_t)(pieces[i + 1] - pieces[i]) - used[i]);
@@ -272,7 +312,7 @@ static row_view FN(row_at_)(const problem *p, int64_t g, REAL *m, double *e, int
 }
 
 static int FN(row_is_kept_)(const problem *p, int64_t g) {
-  return p->args.state && g < p->groups - 1 && (g + 1) % p->keep_every == 0;
+  return p->state && g < p->groups - 1 && (g + 1) % p->keep_every == 0;
 }
 
 static row_view FN(kept_row_)(const problem *p, int64_t g) {
@@ -297,7 +337,7 @@ static row_view FN(handed_row_)(const problem *p, int64_t g) {
 
 /* Edge of tile k of group g, or NULL where none is kept in this pass. */
 static REAL *FN(edge_of_)(const problem *p, int64_t g, int k, double **base) {
-  if (p->pass == DALIGN_FORWARD && (!p->args.state || p->keep_every > 1)) return NULL;
+  if (p->pass == DALIGN_FORWARD && (!p->state || p->keep_every > 1)) return NULL;
   if (p->keep_every == 1) {
     const int64_t at = p->group[g].edge + k;
     *base = p->state_edge_base + at;
@@ -306,4 +346,15 @@ static REAL *FN(edge_of_)(const problem *p, int64_t g, int k, double **base) {
   const int64_t at = FN(slot_of_)(p, g) * p->slot_edge_count + k;
   *base = p->slot_edge_base + at;
   return p->slot_edges + at * EDGE_NUMBERS;
+}
+
+/* Points the worker at tile k of group g; whether it is a kept one. */
+static int FN(use_tile_)(const problem *p, worker *w, int64_t g, int k) {
+  const size_t part = TILE_STRIPS * TILE_PITCH * LANES;
+  const int64_t first = p->group[g].kept_tile;
+  w->cost = first < 0 ? w->own_tile : p->kept_tiles + (size_t)(first + k) * FN(tile_numbers_)(p->weighted);
+  w->prefix_m = w->cost + part;
+  w->prefix_e = w->prefix_m + part;
+  w->mean_weight = w->prefix_e + part; /* beyond the tile, and not used, where steps have no weights */
+  return first >= 0;
 }

@@ -100,8 +100,7 @@ DALIGN_INLINE void FN(forward_steps_)(const problem *p, worker *w, int first, in
                                  FN(take_step_)(diagonal[s], c, &weights[DIAGONAL]), weights, &mean);
         if (keep) v_store(w->mean_weight + at, mean);
       } else {
-        const scaled k = exp2_split(c, rate, rate_low), sum = scaled_add3(diagonal[s], left[s], up);
-        next = scaled_normalise(v_mul(sum.m, k.m), v_add(sum.e, k.e));
+        next = scaled_times(scaled_add3(diagonal[s], left[s], up), exp2_split(c, rate, rate_low));
       }
       diagonal[s] = up;
       left[s] = next;
@@ -169,7 +168,8 @@ DALIGN_INLINE void FN(backward_steps_)(const problem *p, worker *w, int first, i
       const scaled prefix = FN(load_scaled_)(w->prefix_m + at, w->prefix_e + at);
       const scaled down = weighted ? FN(shift_down_)(q_down[s], end ? below : q_down[end ? s : s + 1])
                                    : FN(shift_down_)(q[s], end ? below : q[end ? s : s + 1]);
-      const scaled b = scaled_add3(diagonal[s], q[s], down);
+      const scaled_parts sum = scaled_add3(diagonal[s], q[s], down);
+      const scaled b = {v_add(sum.two, sum.third), sum.e};
       const vec mass = v_ldexp(v_mul(v_mul(prefix.m, b.m), factor), v_add(v_add(prefix.e, b.e), offset));
       if (weighted) {
         v_store(w->prefix_m + at, v_mul(mass, v_load(w->mean_weight + at)));
@@ -182,9 +182,8 @@ DALIGN_INLINE void FN(backward_steps_)(const problem *p, worker *w, int first, i
         q_diagonal[s] = scaled_normalise(across.m, across.e);
       } else {
         v_store(w->prefix_m + at, mass);
-        const scaled k = exp2_split(c, rate, rate_low);
         diagonal[s] = down;
-        q[s] = scaled_normalise(v_mul(b.m, k.m), v_add(b.e, k.e));
+        q[s] = scaled_times(sum, exp2_split(c, rate, rate_low));
       }
     }
     if (first == 0) {

@@ -266,13 +266,13 @@ def with_lengths(x_lengths, y_lengths=None):
         fails(lambda: ops.softdtw(COST, GAMMA.float(), *PLAIN[1:], True), RuntimeError, "gamma", "float64"),
         fails(lambda: ops.softdtw(COST, GAMMA, None, None, [1.0], -1.0, True), RuntimeError, "three numbers"),
         fails(
-            lambda: ops.softdtw_backward(COST, *PLAIN, *ops.softdtw(COST, *PLAIN, True), torch.ones(3)),
+            lambda: ops.softdtw_backward(COST, *PLAIN, *ops.softdtw(COST, *PLAIN, True), torch.ones(3), True),
             RuntimeError,
             "grad_value must have the shape",
         ),
         fails(
             lambda: ops.softdtw_backward(
-                COST, *PLAIN, torch.ones(2), torch.ones(2, 1, dtype=torch.uint8), torch.ones(2)
+                COST, *PLAIN, torch.ones(2), torch.ones(2, 1, dtype=torch.uint8), torch.ones(2), True
             ),
             RuntimeError,
             "state must be what forward returned",
@@ -286,8 +286,14 @@ def with_lengths(x_lengths, y_lengths=None):
         fails(lambda: ops.cost(X, LABELS + 1, "nll"), RuntimeError, "y[0, 2] = 3 is not a class"),
         fails(lambda: ops.cost_backward(X, Y, "cosine", COST[0], True, True), RuntimeError, "grad_cost"),
         fails(lambda: ops.cost_backward(X, LABELS, "nll", COST, True, True), RuntimeError, "no gradient"),
-        fails(lambda: ops.softdtw_features(X, LABELS - 1, "nll", *PLAIN, True), RuntimeError, "y[0, 0] = -1"),
-        fails(lambda: ops.softdtw_features(X, Y[:, :0], "cosine", *PLAIN, True), RuntimeError, "at least one frame"),
+        fails(
+            lambda: ops.softdtw_features(X, LABELS - 1, "nll", *PLAIN, True, False, False), RuntimeError, "y[0, 0] = -1"
+        ),
+        fails(
+            lambda: ops.softdtw_features(X, Y[:, :0], "cosine", *PLAIN, True, False, False),
+            RuntimeError,
+            "at least one frame",
+        ),
     ],
 )
 def test_ops_are_memory_safe(call, error, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -261,6 +262,28 @@ def test_torch_func_grad():
     torch.testing.assert_close(grad, leaf.grad)
 
 
+def test_nothing_but_gradients_is_kept_for_backward():
+    """Saved for backward are the inputs and what has the size of the inputs, whatever N M is."""
+    x, y = (torch.rand(2, n, 3, requires_grad=True) for n in (700, 600))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        loss = dalign.SoftDTW()(x, y)
+    assert sum(kept) <= 2 * (x.numel() + y.numel()) + 10
+    loss.backward()
+    assert x.grad.shape == x.shape
+    assert y.grad.shape == y.shape
+
+
+def test_backward_twice_through_one_graph():
+    x, y = sequences("cosine", 3, 9, 7, 4, torch.float64)
+    x.requires_grad_()
+    values = dalign.SoftDTW(0.3, "cosine", reduction="none")(x, y)
+    weights = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    first = torch.autograd.grad(values, x, torch.ones_like(values), retain_graph=True)[0]
+    second = torch.autograd.grad(values, x, weights)[0]
+    torch.testing.assert_close(second, weights[:, None, None] * first)
+
+
 def test_vmap_is_refused_with_advice():
     x, y = sequences("sqeuclidean", 3, 5, 4, 3, torch.float32)
     with pytest.raises(RuntimeError, match="fold the mapped dimension into the batch"):
@@ -420,7 +443,7 @@ def test_backward_without_state_repeats_the_forward():
     grads = []
     for keep in (True, False):
         value, state = torch.ops.dalign.softdtw(cost, *options, keep)
-        grads.append(torch.ops.dalign.softdtw_backward(cost, *options, value, state, torch.ones(2)))
+        grads.append(torch.ops.dalign.softdtw_backward(cost, *options, value, state, torch.ones(2), True))
     for kept, repeated in zip(*grads, strict=True):
         assert torch.equal(kept, repeated)
 
@@ -517,16 +540,13 @@ def op_inputs(dtype: torch.dtype) -> dict[str, tuple]:
     cost, tangent, ones = torch.rand(2, 5, 4, dtype=dtype), torch.rand(2, 5, 4, dtype=dtype), torch.ones(2, dtype=dtype)
     gamma = torch.tensor(0.5, dtype=torch.float64)
     options = (gamma, torch.tensor([5, 3]), torch.tensor([4, 4]), [1.0, 1.0, 2.0], 2.0)
-    result = {
+    return {
         "softdtw": (cost, *options, True),
-        "softdtw_backward": (cost, *options, *torch.ops.dalign.softdtw(cost, *options, True), ones),
+        "softdtw_backward": (cost, *options, *torch.ops.dalign.softdtw(cost, *options, True), ones, True),
         "softdtw_alignment": (cost, *options),
         "softdtw_hvp": (cost, tangent, *options),
-        "softdtw_features": (x, y, "sqeuclidean", *options, True),
+        "softdtw_features": (x, y, "sqeuclidean", *options, True, True, True),
     }
-    kept = torch.ops.dalign.softdtw_features(*result["softdtw_features"])
-    result["softdtw_features_backward"] = (x, y, "sqeuclidean", *options, *kept, ones, True, True)
-    return result
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -538,8 +558,9 @@ def test_opcheck(name, lengths, dtype):
     args = dict(zip(names, op_inputs(dtype)[name], strict=True))
     if not lengths:
         args |= {"x_lengths": None, "y_lengths": None}
-    for keep in (True, False) if "keep" in args else (None,):
-        torch.library.opcheck(op, tuple((args | ({"keep": keep} if keep is not None else {})).values()))
+    flags = [flag for flag, value in args.items() if isinstance(value, bool)]
+    for wanted in itertools.product((True, False), repeat=len(flags)):
+        torch.library.opcheck(op, tuple((args | dict(zip(flags, wanted, strict=True))).values()))
 
 
 @pytest.mark.parametrize(("n", "bytes_per_cell"), [(4096, 1.0), (32768, 0.1)])

@@ -24,6 +24,10 @@ def _result(like: Tensor, need: bool) -> Tensor:
     return like.new_empty(like.shape if need else (0,))
 
 
+def _mean_cost(like: Tensor, need: bool) -> Tensor:
+    return like.new_empty((like.shape[0] if need else 0,), dtype=torch.float64)
+
+
 def _state(like: Tensor, n: int, m: int, band: float, keep: bool) -> Tensor:
     """What backward needs. Its size is known to the C library alone: with symbolic lengths it is a new symbol."""
     if not keep:
@@ -69,8 +73,9 @@ def _(
     value: Tensor,
     state: Tensor,
     grad_value: Tensor,
+    need_mean_cost: bool,
 ) -> Pair:
-    return _result(cost, True), cost.new_empty((cost.shape[0],), dtype=torch.float64)
+    return _result(cost, True), _mean_cost(cost, need_mean_cost)
 
 
 @_fake("softdtw_alignment")
@@ -108,25 +113,9 @@ def _(
     y_lengths: Tensor | None,
     step_weights: list[float],
     band: float,
-    keep: bool,
-) -> Pair:
-    return x.new_empty((x.shape[0],)), _state(x, x.shape[1], y.shape[1], band, keep)
-
-
-@_fake("softdtw_features_backward")
-def _(
-    x: Tensor,
-    y: Tensor,
-    metric: str,
-    gamma: Tensor,
-    x_lengths: Tensor | None,
-    y_lengths: Tensor | None,
-    step_weights: list[float],
-    band: float,
-    value: Tensor,
-    state: Tensor,
-    grad_value: Tensor,
     need_x: bool,
     need_y: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _result(x, need_x), _result(y, need_y), x.new_empty((x.shape[0],), dtype=torch.float64)
+    need_mean_cost: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    value = x.new_empty((x.shape[0],))
+    return value, _result(x, need_x), _result(y, need_y), _mean_cost(x, need_mean_cost)

@@ -48,9 +48,9 @@ def _blank(x: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 def gamma_slope(value: Tensor, mean_cost: Tensor, gamma: Tensor, need: bool) -> Tensor:
-    """d value / d gamma (B,) in float64, 0 where no path is left; empty where it is not needed."""
+    """d value / d gamma (B,) in float64, 0 where no path is left; empty, as is mean_cost, where it is not needed."""
     if not need:
-        return mean_cost.new_empty(0)
+        return mean_cost
     return ((value - mean_cost) / gamma).masked_fill(value == torch.inf, 0)
 
 
@@ -108,7 +108,7 @@ class SoftDTWGradFunction(BatchedFunction):
     ) -> tuple[Tensor, Tensor]:
         """G (B, N, M), slope (B,) in float64 (empty where not needed)."""
         grad_cost, mean_cost = ops.softdtw_backward(
-            cost, gamma, x_lengths, y_lengths, step_weights, band, value, state, grad_value
+            cost, gamma, x_lengths, y_lengths, step_weights, band, value, state, grad_value, need_gamma
         )
         return grad_cost, gamma_slope(value, mean_cost, gamma, need_gamma)
 
@@ -197,7 +197,10 @@ def second_order(cost: Tensor, tangent: Tensor, gamma: Tensor, *options: Any) ->
 
 
 class FeaturesFunction(BatchedFunction):
-    """(x, y, gamma) -> value, and the state that backward reads; the costs are never stored."""
+    """(x, y, gamma) -> value, and its gradients for backward to scale.
+
+    One pass computes both: then nothing of the pass itself is kept, and the costs are never stored.
+    """
 
     @staticmethod
     def forward(
@@ -209,31 +212,35 @@ class FeaturesFunction(BatchedFunction):
         y_lengths: Tensor | None,
         step_weights: list[float],
         band: float,
-        keep: bool,
-    ) -> tuple[Tensor, Tensor]:
-        """Value (B,), state."""
-        return ops.softdtw_features(x, y, metric, gamma, x_lengths, y_lengths, step_weights, band, keep)
+        need_x: bool,
+        need_y: bool,
+        need_gamma: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Value (B,), d value / d x, d value / d y, <H, C> (B,); empty where not needed."""
+        return ops.softdtw_features(
+            x, y, metric, gamma, x_lengths, y_lengths, step_weights, band, need_x, need_y, need_gamma
+        )
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep inputs and outputs."""
-        x, y, ctx.metric, gamma, x_lengths, y_lengths, ctx.step_weights, ctx.band, _ = inputs
+        x, y, ctx.metric, gamma, x_lengths, y_lengths, ctx.step_weights, ctx.band, *_ = inputs
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(output[1])
+        ctx.mark_non_differentiable(*output[1:])
         ctx.save_for_backward(x, y, gamma, x_lengths, y_lengths, *output)
 
     @staticmethod
-    def backward(ctx: Any, grad_value: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_value: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         """Gradients of x, y and gamma."""
         if grad_value is None:
-            return (None,) * 9
+            return (None,) * 11
         need_x, need_y, _, need_gamma = ctx.needs_input_grad[:4]
         run: Any = FeaturesGradFunction.apply if is_differentiated_again() else FeaturesGradFunction.forward
         grad_x, grad_y, slope = run(
             grad_value, *ctx.saved_tensors, ctx.metric, ctx.step_weights, ctx.band, need_x, need_y, need_gamma
         )
         grad_gamma = (grad_value * slope).sum() if need_gamma else None
-        return grad_x if need_x else None, grad_y if need_y else None, None, grad_gamma, *(None,) * 5
+        return grad_x if need_x else None, grad_y if need_y else None, None, grad_gamma, *(None,) * 7
 
 
 class FeaturesGradFunction(BatchedFunction):
@@ -248,7 +255,9 @@ class FeaturesGradFunction(BatchedFunction):
         x_lengths: Tensor | None,
         y_lengths: Tensor | None,
         value: Tensor,
-        state: Tensor,
+        slope_x: Tensor,
+        slope_y: Tensor,
+        mean_cost: Tensor,
         metric: str,
         step_weights: list[float],
         band: float,
@@ -257,16 +266,15 @@ class FeaturesGradFunction(BatchedFunction):
         need_gamma: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Both gradients, and slope (B,) in float64; empty where not needed."""
-        grad_x, grad_y, mean_cost = ops.softdtw_features_backward(
-            x, y, metric, gamma, x_lengths, y_lengths, step_weights, band, value, state, grad_value, need_x, need_y
-        )
+        weights = grad_value[:, None, None]
+        grad_x, grad_y = (weights * slope if need else slope for slope, need in ((slope_x, need_x), (slope_y, need_y)))
         return grad_x, grad_y, gamma_slope(value, mean_cost, gamma, need_gamma)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Keep the inputs, but not the state: the second derivative starts afresh."""
+        """Keep the inputs alone: the second derivative starts afresh."""
         ctx.save_for_backward(*inputs[:6])
-        ctx.options, ctx.needs = inputs[8:11], inputs[11:]
+        ctx.options, ctx.needs = inputs[10:13], inputs[13:]
 
     @staticmethod
     def backward(ctx: Any, tangent_x: Tensor, tangent_y: Tensor, grad_slope: Tensor) -> tuple[Tensor | None, ...]:
@@ -275,7 +283,7 @@ class FeaturesGradFunction(BatchedFunction):
         needed = [t if need else None for t, need in zip(tangents, ctx.needs, strict=True)]
         grads = FeaturesHessianFunction.apply(*ctx.saved_tensors, *needed, *ctx.options)
         results = [g if need else None for g, need in zip(grads, ctx.needs_input_grad[:4], strict=True)]
-        return *results, *(None,) * 10
+        return *results, *(None,) * 12
 
 
 class FeaturesHessianFunction(LastDerivative):

@@ -336,8 +336,8 @@ class _Problem(NamedTuple):
         """soft-DTW (B,), fused where there are features."""
         if self.y is None:
             return _value_of_costs(self.x, self.options)
-        keep = _keeps(self.x, self.y, self.options.gamma)
-        return FeaturesFunction.apply(self.x, self.y, self.metric, *self.options, keep)[0]
+        needed = (_is_needed(t) for t in (self.x, self.y, self.options.gamma))
+        return FeaturesFunction.apply(self.x, self.y, self.metric, *self.options, *needed)[0]
 
     def costs(self) -> Tensor:
         """The lattice C (B, N, M)."""
@@ -418,13 +418,14 @@ def _options(
     )
 
 
-def _keeps(*inputs: Tensor) -> bool:
-    """Whether forward should keep what backward needs."""
-    return torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+def _is_needed(tensor: Tensor) -> bool:
+    """Whether a backward may ask for the gradient of tensor."""
+    return torch.is_grad_enabled() and tensor.requires_grad
 
 
 def _value_of_costs(lattice: Tensor, options: Options) -> Tensor:
-    return SoftDTWFunction.apply(lattice, *options, _keeps(lattice, options.gamma))[0]
+    keep = _is_needed(lattice) or _is_needed(options.gamma)
+    return SoftDTWFunction.apply(lattice, *options, keep)[0]
 
 
 def _expected_cost(align: Tensor, costs: Tensor) -> Tensor:

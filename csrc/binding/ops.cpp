@@ -42,6 +42,7 @@ template <class Real> struct Kernels;
     static constexpr auto softdtw_worker = dalign_softdtw_worker_##suffix;               \
     static constexpr auto softdtw_forward = dalign_softdtw_forward_##suffix;             \
     static constexpr auto softdtw_backward = dalign_softdtw_backward_##suffix;           \
+    static constexpr auto softdtw_gradient = dalign_softdtw_gradient_##suffix;           \
     static constexpr auto softdtw_open = dalign_softdtw_open_##suffix;                   \
     static constexpr auto softdtw_work = dalign_softdtw_work_##suffix;                   \
     static constexpr auto softdtw_close = dalign_softdtw_close_##suffix;                 \
@@ -122,16 +123,24 @@ int pipeline(const dalign_softdtw_args &args, dalign_pass pass, int64_t item, in
              const Workspace &workspace) {
   const size_t worker_bytes = aligned(Kernels<Real>::softdtw_worker(&args));
   std::byte *const shared = workspace.at(0);
-  std::byte *const workers = workspace.at(aligned(Kernels<Real>::softdtw_shared(&args)));
+  std::byte *const workers = workspace.at(aligned(Kernels<Real>::softdtw_shared(&args, pass)));
   for (int retry = 0;; retry = 1) {
     const int opened = Kernels<Real>::softdtw_open(&args, pass, item, retry, shared);
     if (opened != DALIGN_OK) return opened;
-    torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) Kernels<Real>::softdtw_work(shared, workers + i * worker_bytes);
-    });
-    const int closed = Kernels<Real>::softdtw_close(shared);
+    int closed = DALIGN_AGAIN;
+    while (closed == DALIGN_AGAIN) {
+      torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) Kernels<Real>::softdtw_work(shared, workers + i * worker_bytes);
+      });
+      closed = Kernels<Real>::softdtw_close(shared);
+    }
     if (closed != DALIGN_RETRY) return closed;
   }
+}
+
+template <class Real> auto pass_of(dalign_pass pass) {
+  if (pass == DALIGN_FORWARD) return Kernels<Real>::softdtw_forward;
+  return pass == DALIGN_BACKWARD ? Kernels<Real>::softdtw_backward : Kernels<Real>::softdtw_gradient;
 }
 
 // A pass over the whole batch: as many rounds of one item per thread as fill every thread, then long items one by one
@@ -140,10 +149,11 @@ template <class Real> void sweep(const dalign_softdtw_args &args, dalign_pass pa
   const int64_t threads = useful_threads(args.batch * args.n * args.m);
   const bool pipelined = threads > 1 && args.n * args.m >= kPipelinedCells;
   const int64_t by_item = pipelined ? args.batch - args.batch % threads : args.batch;
-  const size_t bytes = aligned(Kernels<Real>::softdtw_shared(&args)) + aligned(Kernels<Real>::softdtw_worker(&args));
+  const size_t shared_bytes = aligned(Kernels<Real>::softdtw_shared(&args, pass));
+  const size_t bytes = shared_bytes + aligned(Kernels<Real>::softdtw_worker(&args));
   const int64_t workers = pipelined ? threads : std::min(threads, std::max<int64_t>(args.batch, 1));
   const Workspace workspace(workers * bytes);
-  const auto kernel = pass == DALIGN_FORWARD ? Kernels<Real>::softdtw_forward : Kernels<Real>::softdtw_backward;
+  const auto kernel = pass_of<Real>(pass);
   check_status(for_each_item(by_item, workers, workspace, bytes, [&](int64_t begin, int64_t end, void *memory) {
     return static_cast<int>(kernel(&args, begin, end, memory));
   }));
@@ -277,7 +287,21 @@ dalign_softdtw_args given_features(Arguments &arguments, const Tensor &x, const 
   return args;
 }
 
-// ---------------------------------------------------------------- soft-DTW, both kinds of input
+// ---------------------------------------------------------------- results
+
+// A result of the shape of like, or an empty tensor when it is not wanted.
+Tensor wanted(const Tensor &like, bool need) {
+  return need ? torch::stable::new_empty(like, like.sizes()) : torch::stable::new_empty(like, {0});
+}
+
+void *pointer_if(const Tensor &tensor, bool need) { return need ? tensor.mutable_data_ptr() : nullptr; }
+
+// Mean cost <H, C> (B,), or an empty tensor when it is not wanted.
+Tensor wanted_mean_cost(const Tensor &like, int64_t batch, bool need) {
+  return torch::stable::new_empty(like, {need ? batch : 0}, ScalarType::Double);
+}
+
+// ---------------------------------------------------------------- soft-DTW from given costs, in two passes
 
 using ValueAndState = std::tuple<Tensor, Tensor>;
 
@@ -312,16 +336,16 @@ void restore(Arguments &arguments, dalign_softdtw_args &args, const Tensor &like
   args.state_stride = kept_state.size(1);
 }
 
-// The backward pass into the results that args names; returns the mean cost <H, C> (B,).
+// The backward pass into the results that args names; returns the mean cost <H, C> (B,), empty when it is not wanted.
 Tensor backward(Arguments &arguments, dalign_softdtw_args &args, const Tensor &like, const Tensor &value,
-                const Tensor &state, const Tensor &grad_value) {
+                const Tensor &state, const Tensor &grad_value, bool need_mean_cost) {
   STD_TORCH_CHECK(grad_value.dim() == 1 && grad_value.size(0) == args.batch &&
                       grad_value.scalar_type() == like.scalar_type(),
                   "grad_value must have the shape and dtype of value");
   restore(arguments, args, like, value, state);
   args.grad_value = arguments.pointer(grad_value);
-  Tensor mean_cost = torch::stable::new_empty(like, {args.batch}, ScalarType::Double);
-  args.mean_cost = mean_cost.mutable_data_ptr<double>();
+  Tensor mean_cost = wanted_mean_cost(like, args.batch, need_mean_cost);
+  args.mean_cost = static_cast<double *>(pointer_if(mean_cost, need_mean_cost));
   with_real(like, "the input", [&](auto real) {
     using Real = decltype(real);
     STD_TORCH_CHECK(args.state_stride >= static_cast<int64_t>(Kernels<Real>::softdtw_state(&args)),
@@ -330,13 +354,6 @@ Tensor backward(Arguments &arguments, dalign_softdtw_args &args, const Tensor &l
   });
   return mean_cost;
 }
-
-// A result of the shape of like, or an empty tensor when it is not wanted.
-Tensor wanted(const Tensor &like, bool need) {
-  return need ? torch::stable::new_empty(like, like.sizes()) : torch::stable::new_empty(like, {0});
-}
-
-void *pointer_if(const Tensor &tensor, bool need) { return need ? tensor.mutable_data_ptr() : nullptr; }
 
 // ---------------------------------------------------------------- ops: costs
 
@@ -393,12 +410,12 @@ ValueAndState softdtw(const Tensor &cost, const Tensor &gamma, const OptionalTen
 std::tuple<Tensor, Tensor> softdtw_backward(const Tensor &cost, const Tensor &gamma, const OptionalTensor &x_lengths,
                                             const OptionalTensor &y_lengths, std::vector<double> step_weights,
                                             double band, const Tensor &value, const Tensor &state,
-                                            const Tensor &grad_value) {
+                                            const Tensor &grad_value, bool need_mean_cost) {
   Arguments arguments;
   dalign_softdtw_args args = given_costs(arguments, cost, {gamma, x_lengths, y_lengths, step_weights, band});
   Tensor grad_cost = torch::stable::new_empty(cost, cost.sizes());
   args.grad_cost = grad_cost.mutable_data_ptr();
-  Tensor mean_cost = backward(arguments, args, cost, value, state, grad_value);
+  Tensor mean_cost = backward(arguments, args, cost, value, state, grad_value, need_mean_cost);
   return {grad_cost, mean_cost};
 }
 
@@ -406,10 +423,11 @@ Tensor softdtw_alignment(const Tensor &cost, const Tensor &gamma, const Optional
                          const OptionalTensor &y_lengths, std::vector<double> step_weights, double band) {
   Arguments arguments;
   dalign_softdtw_args args = given_costs(arguments, cost, {gamma, x_lengths, y_lengths, step_weights, band});
-  const auto [value, state] = forward(args, cost, true);
+  Tensor value = torch::stable::new_empty(cost, {args.batch});
   Tensor alignment = torch::stable::new_empty(cost, cost.sizes());
+  args.value = value.mutable_data_ptr();
   args.grad_cost = alignment.mutable_data_ptr();
-  with_real(cost, "cost", [&](auto real) { sweep<decltype(real)>(args, DALIGN_BACKWARD); });
+  with_real(cost, "cost", [&](auto real) { sweep<decltype(real)>(args, DALIGN_GRADIENT); });
   return alignment;
 }
 
@@ -437,28 +455,24 @@ Tensor softdtw_hvp(const Tensor &cost, const Tensor &tangent, const Tensor &gamm
 
 // ---------------------------------------------------------------- ops: soft-DTW from features, the costs fused
 
-ValueAndState softdtw_features(const Tensor &x, const Tensor &y, std::string metric, const Tensor &gamma,
-                               const OptionalTensor &x_lengths, const OptionalTensor &y_lengths,
-                               std::vector<double> step_weights, double band, bool keep) {
-  Arguments arguments;
-  dalign_softdtw_args args = given_features(arguments, x, y, metric, {gamma, x_lengths, y_lengths, step_weights, band});
-  return forward(args, x, keep);
-}
-
-std::tuple<Tensor, Tensor, Tensor> softdtw_features_backward(const Tensor &x, const Tensor &y, std::string metric,
-                                                             const Tensor &gamma, const OptionalTensor &x_lengths,
-                                                             const OptionalTensor &y_lengths,
-                                                             std::vector<double> step_weights, double band,
-                                                             const Tensor &value, const Tensor &state,
-                                                             const Tensor &grad_value, bool need_x, bool need_y) {
+// Value and, in the same pass, the gradients that are needed: no state has to be kept between forward and backward.
+std::tuple<Tensor, Tensor, Tensor, Tensor> softdtw_features(const Tensor &x, const Tensor &y, std::string metric,
+                                                            const Tensor &gamma, const OptionalTensor &x_lengths,
+                                                            const OptionalTensor &y_lengths,
+                                                            std::vector<double> step_weights, double band, bool need_x,
+                                                            bool need_y, bool need_mean_cost) {
   Arguments arguments;
   dalign_softdtw_args args = given_features(arguments, x, y, metric, {gamma, x_lengths, y_lengths, step_weights, band});
   STD_TORCH_CHECK(!need_y || args.metric != DALIGN_NLL, "class indices have no gradient");
+  Tensor value = torch::stable::new_empty(x, {args.batch}), mean_cost = wanted_mean_cost(x, args.batch, need_mean_cost);
   Tensor grad_x = wanted(x, need_x), grad_y = wanted(y, need_y);
+  args.value = value.mutable_data_ptr();
   args.grad_x = pointer_if(grad_x, need_x);
   args.grad_y = pointer_if(grad_y, need_y);
-  Tensor mean_cost = backward(arguments, args, x, value, state, grad_value);
-  return {grad_x, grad_y, mean_cost};
+  args.mean_cost = static_cast<double *>(pointer_if(mean_cost, need_mean_cost));
+  const bool need_any = need_x || need_y || need_mean_cost;
+  with_real(x, "x", [&](auto real) { sweep<decltype(real)>(args, need_any ? DALIGN_GRADIENT : DALIGN_FORWARD); });
+  return {value, grad_x, grad_y, mean_cost};
 }
 
 } // namespace
@@ -470,16 +484,14 @@ STABLE_TORCH_LIBRARY(dalign, m) {
   m.def("softdtw(Tensor cost, Tensor gamma, Tensor? x_lengths, Tensor? y_lengths, float[] step_weights, float band, "
         "bool keep) -> (Tensor, Tensor)");
   m.def("softdtw_backward(Tensor cost, Tensor gamma, Tensor? x_lengths, Tensor? y_lengths, float[] step_weights, "
-        "float band, Tensor value, Tensor state, Tensor grad_value) -> (Tensor, Tensor)");
+        "float band, Tensor value, Tensor state, Tensor grad_value, bool need_mean_cost) -> (Tensor, Tensor)");
   m.def("softdtw_alignment(Tensor cost, Tensor gamma, Tensor? x_lengths, Tensor? y_lengths, float[] step_weights, "
         "float band) -> Tensor");
   m.def("softdtw_hvp(Tensor cost, Tensor tangent, Tensor gamma, Tensor? x_lengths, Tensor? y_lengths, "
         "float[] step_weights, float band) -> Tensor");
   m.def("softdtw_features(Tensor x, Tensor y, str metric, Tensor gamma, Tensor? x_lengths, Tensor? y_lengths, "
-        "float[] step_weights, float band, bool keep) -> (Tensor, Tensor)");
-  m.def("softdtw_features_backward(Tensor x, Tensor y, str metric, Tensor gamma, Tensor? x_lengths, Tensor? y_lengths, "
-        "float[] step_weights, float band, Tensor value, Tensor state, Tensor grad_value, bool need_x, bool need_y) "
-        "-> (Tensor, Tensor, Tensor)");
+        "float[] step_weights, float band, bool need_x, bool need_y, bool need_mean_cost) "
+        "-> (Tensor, Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(dalign, CPU, m) {
@@ -490,5 +502,4 @@ STABLE_TORCH_LIBRARY_IMPL(dalign, CPU, m) {
   m.impl("softdtw_alignment", TORCH_BOX(&softdtw_alignment));
   m.impl("softdtw_hvp", TORCH_BOX(&softdtw_hvp));
   m.impl("softdtw_features", TORCH_BOX(&softdtw_features));
-  m.impl("softdtw_features_backward", TORCH_BOX(&softdtw_features_backward));
 }

@@ -16,11 +16,13 @@
      void *workspace),                                                                                             \
     (args, grad_cost, grad_x, grad_y, begin, end, workspace))                                                      \
   K(size_t, dalign_softdtw_state, R, T, (const dalign_softdtw_args *args), (args))                                 \
-  K(size_t, dalign_softdtw_shared, R, T, (const dalign_softdtw_args *args), (args))                                \
+  K(size_t, dalign_softdtw_shared, R, T, (const dalign_softdtw_args *args, dalign_pass pass), (args, pass))        \
   K(size_t, dalign_softdtw_worker, R, T, (const dalign_softdtw_args *args), (args))                                \
   K(dalign_status, dalign_softdtw_forward, R, T,                                                                   \
     (const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace)) \
   K(dalign_status, dalign_softdtw_backward, R, T,                                                                  \
+    (const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace)) \
+  K(dalign_status, dalign_softdtw_gradient, R, T,                                                                  \
     (const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace)) \
   K(dalign_status, dalign_softdtw_open, R, T,                                                                      \
     (const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int retry, void *shared),                    \

@@ -11,7 +11,7 @@
  *   v_all_below(a, b)      whether a < b in every lane (false for NaN)
  *   v_shift_up(v, in)      lane r takes lane r - 1 of v, lane 0 the last lane of in
  *   v_shift_down(v, in)    lane r takes lane r + 1 of v, the last lane takes lane 0 of in
- *   v_split(v, &m, &e)     v = m 2^e with 1 <= m < 2 for v > 0; m = 0, e = SCALED_NONE for v = 0; NaN stays NaN
+ *   v_split(v, e, &m, &s)  v 2^e = m 2^s with 1 <= m < 2 for v > 0; m = 0, s = SCALED_NONE for v = 0; NaN stays NaN
  */
 #include <math.h>
 #include <stddef.h>
@@ -45,12 +45,16 @@ typedef struct {
 } scaled;
 
 #undef scaled_zero
+#undef scaled_parts
 #undef scaled_add3
+#undef scaled_times
 #undef scaled_normalise
 #undef exp2_split
 #undef v_pow2_fraction
 #define scaled_zero FN(scaled_zero_)
+#define scaled_parts FN(scaled_parts_type)
 #define scaled_add3 FN(scaled_add3_)
+#define scaled_times FN(scaled_times_)
 #define scaled_normalise FN(scaled_normalise_)
 #define exp2_split FN(exp2_split_)
 #define v_pow2_fraction FN(v_pow2_fraction_)
@@ -60,19 +64,29 @@ DALIGN_INLINE scaled scaled_zero(void) {
   return z;
 }
 
-/* a + b + c, aligned to the largest exponent; not normalised. */
-DALIGN_INLINE scaled scaled_add3(scaled a, scaled b, scaled c) {
-  scaled s;
+/* a + b and c of a sum a + b + c, brought to the largest exponent. */
+typedef struct {
+  vec two, third, e;
+} scaled_parts;
+
+/* c is the number that is known last: a recursion waits for it, and as little as can be comes after it. */
+DALIGN_INLINE scaled_parts scaled_add3(scaled a, scaled b, scaled c) {
+  scaled_parts s;
   s.e = v_max(v_max(a.e, b.e), c.e);
-  s.m = v_add(v_add(v_ldexp(a.m, v_sub(a.e, s.e)), v_ldexp(b.m, v_sub(b.e, s.e))), v_ldexp(c.m, v_sub(c.e, s.e)));
+  s.two = v_add(v_ldexp(a.m, v_sub(a.e, s.e)), v_ldexp(b.m, v_sub(b.e, s.e)));
+  s.third = v_ldexp(c.m, v_sub(c.e, s.e));
   return s;
 }
 
 DALIGN_INLINE scaled scaled_normalise(vec m, vec e) {
   scaled s;
-  v_split(m, &s.m, &s.e);
-  s.e = v_max(v_add(s.e, e), v_set1(SCALED_NONE));
+  v_split(m, v_max(e, v_set1(SCALED_NONE)), &s.m, &s.e);
   return s;
+}
+
+/* (a + b + c) k */
+DALIGN_INLINE scaled scaled_times(scaled_parts sum, scaled k) {
+  return scaled_normalise(v_muladd(sum.two, k.m, v_mul(sum.third, k.m)), v_add(sum.e, k.e));
 }
 
 /* 2^f for |f| <= 1/2: 1 + f q(f), q interpolating (2^f - 1) / f at Chebyshev nodes.

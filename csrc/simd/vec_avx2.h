@@ -64,14 +64,14 @@ DALIGN_INLINE vec v_shift_down(vec v, vec in) {
   return _mm256_blend_ps(_mm256_permutevar8x32_ps(v, ahead), _mm256_permutevar8x32_ps(in, ahead), 0x80);
 }
 
-DALIGN_INLINE void v_split(vec v, vec *m, vec *e) {
+DALIGN_INLINE void v_split(vec v, vec e, vec *m, vec *sum) {
   const __m256i bits = _mm256_castps_si256(v);
   const vec positive = _mm256_cmp_ps(v, v_zero(), _CMP_GT_OQ), nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
   const __m256i one = _mm256_set1_epi32(0x3f800000), low = _mm256_set1_epi32(0x7fffff);
   const vec mantissa = _mm256_castsi256_ps(_mm256_or_si256(_mm256_and_si256(bits, low), one));
   const vec exponent = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(bits, 23), _mm256_set1_epi32(127)));
   *m = _mm256_or_ps(_mm256_and_ps(mantissa, positive), nan);
-  *e = _mm256_blendv_ps(v_set1(SCALED_NONE), exponent, positive);
+  *sum = _mm256_blendv_ps(v_set1(SCALED_NONE), v_add(exponent, e), positive);
 }
 
 #else
@@ -91,7 +91,7 @@ DALIGN_INLINE vec v_shift_down(vec v, vec in) {
   return _mm256_blend_pd(turned, entering, 8);
 }
 
-DALIGN_INLINE void v_split(vec v, vec *m, vec *e) {
+DALIGN_INLINE void v_split(vec v, vec e, vec *m, vec *sum) {
   const __m256i bits = _mm256_castpd_si256(v);
   const vec positive = _mm256_cmp_pd(v, v_zero(), _CMP_GT_OQ), nan = _mm256_cmp_pd(v, v, _CMP_UNORD_Q);
   const __m256i one = _mm256_set1_epi64x(0x3ff0000000000000), low = _mm256_set1_epi64x(0xfffffffffffff);
@@ -100,7 +100,7 @@ DALIGN_INLINE void v_split(vec v, vec *m, vec *e) {
   const vec exponent = v_sub(_mm256_castsi256_pd(_mm256_or_si256(_mm256_srli_epi64(bits, 52), magic)),
                              v_set1(4503599627370496. + 1023.));
   *m = _mm256_or_pd(_mm256_and_pd(mantissa, positive), nan);
-  *e = _mm256_blendv_pd(v_set1(SCALED_NONE), exponent, positive);
+  *sum = _mm256_blendv_pd(v_set1(SCALED_NONE), v_add(exponent, e), positive);
 }
 
 #endif

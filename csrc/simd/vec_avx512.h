@@ -67,8 +67,8 @@ DALIGN_INLINE vec v_shift_down(vec v, vec in) {
 #endif
 }
 
-DALIGN_INLINE void v_split(vec v, vec *m, vec *e) {
+DALIGN_INLINE void v_split(vec v, vec e, vec *m, vec *sum) {
   const V_MASK positive = VI(CMP_MASK)(v, v_zero(), _CMP_NLE_UQ); /* true for NaN, so that NaN passes */
   *m = VI(maskz_getmant)(positive, v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero);
-  *e = VI(mask_getexp)(v_set1(SCALED_NONE), positive, v);
+  *sum = VI(mask_add)(v_set1(SCALED_NONE), positive, VI(getexp)(v), e);
 }

@@ -159,11 +159,11 @@ DALIGN_INLINE vec v_shift_down(vec v, vec in) {
 }
 
 /* The exponent's whole number comes back to a float by the low bits of VEC_MAGIC. */
-DALIGN_INLINE void v_split(vec v, vec *m, vec *e) {
+DALIGN_INLINE void v_split(vec v, vec e, vec *m, vec *sum) {
   const bits low = ((VEC_INT)1 << VEC_DIGITS) - 1 + (bits){0}, one = (bits)v_set1(1), positive = v > 0;
   const vec nan = (vec)((bits)v & (v != v));
   const vec exponent = (vec)((((bits)v >> VEC_DIGITS) & (2 * VEC_BIAS + 1)) | (bits)v_set1(VEC_MAGIC));
   *m = (vec)((((bits)v & low) | one) & positive) + nan;
-  *e = v_select(positive, exponent - (VEC_MAGIC + VEC_BIAS), v_set1(SCALED_NONE));
+  *sum = v_select(positive, exponent - (VEC_MAGIC + VEC_BIAS) + e, v_set1(SCALED_NONE));
 }
 #undef VEC_SHUFFLE

@@ -36,10 +36,11 @@ typedef struct {
   dalign_status (*cost)(const dalign_cost_args *, void *, int64_t, int64_t, void *);
   dalign_status (*cost_backward)(const dalign_cost_args *, const void *, void *, void *, int64_t, int64_t, void *);
   size_t (*state)(const dalign_softdtw_args *);
-  size_t (*shared)(const dalign_softdtw_args *);
+  size_t (*shared)(const dalign_softdtw_args *, dalign_pass);
   size_t (*worker)(const dalign_softdtw_args *);
   dalign_status (*forward)(const dalign_softdtw_args *, int64_t, int64_t, void *);
   dalign_status (*backward)(const dalign_softdtw_args *, int64_t, int64_t, void *);
+  dalign_status (*gradient)(const dalign_softdtw_args *, int64_t, int64_t, void *);
   dalign_status (*open)(const dalign_softdtw_args *, dalign_pass, int64_t, int, void *);
   void (*work)(void *, void *);
   dalign_status (*close)(void *);
@@ -71,6 +72,7 @@ typedef struct {
                                    dalign_softdtw_worker_##suffix,                                                     \
                                    dalign_softdtw_forward_##suffix,                                                    \
                                    dalign_softdtw_backward_##suffix,                                                   \
+                                   dalign_softdtw_gradient_##suffix,                                                   \
                                    dalign_softdtw_open_##suffix,                                                       \
                                    dalign_softdtw_work_##suffix,                                                       \
                                    dalign_softdtw_close_##suffix,                                                      \

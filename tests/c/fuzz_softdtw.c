@@ -202,16 +202,24 @@ static void *make_state(const input *in, dalign_softdtw_args *a) {
 static void run_plain(const input *in, results *r) {
   dalign_softdtw_args a = with_results(in, r);
   void *state = make_state(in, &a);
-  void *workspace = scratch(in->p->shared(&a) + in->p->worker(&a));
+  void *workspace = scratch(in->p->shared(&a, DALIGN_BACKWARD) + in->p->worker(&a));
   HOLD(in->p->forward(&a, 0, a.batch, workspace) == DALIGN_OK);
   HOLD(in->p->backward(&a, 0, a.batch, workspace) == DALIGN_OK);
   free(workspace);
   free(state);
 }
 
+/* Without state, into fresh memory. */
+static void run_gradient(const input *in, results *r) {
+  dalign_softdtw_args a = with_results(in, r);
+  void *workspace = scratch(in->p->shared(&a, DALIGN_GRADIENT) + in->p->worker(&a));
+  HOLD(in->p->gradient(&a, 0, a.batch, workspace) == DALIGN_OK);
+  free(workspace);
+}
+
 /* The workers one after the other: threads would only make an input's run depend on the weather. */
 static void run_item(const input *in, const dalign_softdtw_args *a, dalign_pass pass, int64_t item) {
-  void *shared = scratch(in->p->shared(a));
+  void *shared = scratch(in->p->shared(a, pass));
   dalign_status status = DALIGN_RETRY;
   for (int retry = 0; status == DALIGN_RETRY; retry++) {
     HOLD(retry < 4);
@@ -432,12 +440,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   input in = decode(bytes, size);
   describe_input(&in);
-  results plain = make_results(&in), pipeline = make_results(&in);
+  results plain = make_results(&in), pipeline = make_results(&in), gradient = make_results(&in);
   run_plain(&in, &plain);
   hold_always(&in, &plain);
   hold_small_lattices(&in, &plain);
   run_pipeline(&in, &pipeline);
   hold_same_results(&in, &plain, &pipeline);
+  run_gradient(&in, &gradient);
+  hold_same_results(&in, &plain, &gradient);
   if (in.lattice) {
     run_hvp(&in);
   } else {
@@ -445,6 +455,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   }
   free_results(&plain);
   free_results(&pipeline);
+  free_results(&gradient);
   free_input(&in);
   return 0;
 }

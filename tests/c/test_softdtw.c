@@ -192,18 +192,30 @@ static void forget_results(problem *q) {
 
 /* ---------------------------------------------------------------- calls with exactly the memory asked for */
 
-static size_t workspace_size(const problem *q) { return q->s.p->shared(&q->args) + q->s.p->worker(&q->args); }
+static size_t workspace_size(const problem *q, dalign_pass pass) {
+  return q->s.p->shared(&q->args, pass) + q->s.p->worker(&q->args);
+}
 
 static dalign_status run_forward(const problem *q) {
-  void *workspace = scratch(workspace_size(q));
+  void *workspace = scratch(workspace_size(q, DALIGN_FORWARD));
   const dalign_status status = q->s.p->forward(&q->args, 0, q->s.batch, workspace);
   free(workspace);
   return status;
 }
 
 static dalign_status run_backward(const problem *q) {
-  void *workspace = scratch(workspace_size(q));
+  void *workspace = scratch(workspace_size(q, DALIGN_BACKWARD));
   const dalign_status status = q->s.p->backward(&q->args, 0, q->s.batch, workspace);
+  free(workspace);
+  return status;
+}
+
+/* Both at once, which takes no state. */
+static dalign_status run_gradient(const problem *q) {
+  dalign_softdtw_args args = q->args;
+  args.state = NULL, args.state_stride = 0;
+  void *workspace = scratch(workspace_size(q, DALIGN_GRADIENT));
+  const dalign_status status = q->s.p->gradient(&args, 0, q->s.batch, workspace);
   free(workspace);
   return status;
 }
@@ -224,16 +236,18 @@ static void *pipeline_thread(void *pointer) {
 
 static dalign_status run_item(const problem *q, dalign_pass pass, int64_t item, int threads) {
   const precision *p = q->s.p;
-  pipeline line = {p, scratch(p->shared(&q->args)), p->worker(&q->args)};
+  pipeline line = {p, scratch(p->shared(&q->args, pass)), p->worker(&q->args)};
   dalign_status status = DALIGN_RETRY;
   for (int retry = 0; retry < 4 && status == DALIGN_RETRY; retry++) {
-    pthread_t others[8];
     status = p->open(&q->args, pass, item, retry > 0, line.shared);
     if (status != DALIGN_OK) break;
-    for (int k = 1; k < threads; k++) pthread_create(&others[k], NULL, pipeline_thread, &line);
-    pipeline_thread(&line);
-    for (int k = 1; k < threads; k++) pthread_join(others[k], NULL);
-    status = p->close(line.shared);
+    do {
+      pthread_t others[8];
+      for (int k = 1; k < threads; k++) pthread_create(&others[k], NULL, pipeline_thread, &line);
+      pipeline_thread(&line);
+      for (int k = 1; k < threads; k++) pthread_join(others[k], NULL);
+      status = p->close(line.shared);
+    } while (status == DALIGN_AGAIN);
   }
   free(line.shared);
   return status;
@@ -547,7 +561,7 @@ static void check_unused_cells(const problem *q, const expectation *e) {
       }
 }
 
-/* Forward alone, forward for backward, backward and once more backward, against the reference. */
+/* Forward alone, forward for backward, backward and once more backward, both at once, against the reference. */
 static void check_problem(problem *q) {
   expectation e = expect(q);
   describe(&q->s, "forward without state");
@@ -566,6 +580,13 @@ static void check_problem(problem *q) {
     check_unused_cells(q, &e);
     describe(&q->s, "backward again from the same state");
   }
+  describe(&q->s, "gradient");
+  forget_results(q);
+  memset(q->value, 0xFF, (size_t)q->s.batch * q->s.p->size);
+  check(run_gradient(q) == DALIGN_OK, "gradient: status is not OK");
+  check_values(q, &e);
+  check_gradients(q, &e);
+  check_unused_cells(q, &e);
   free_expectation(q, &e);
 }
 
@@ -797,6 +818,9 @@ static void check_bad_item(problem *q, int64_t bad, int64_t place, double number
   run_backward(q);
   check_item_is_nan(q, bad, &o);
   check(isnan(q->mean_cost[bad]), "mean_cost of the bad item is %g", q->mean_cost[bad]);
+  forget_results(q);
+  run_gradient(q);
+  check_item_is_nan(q, bad, &o);
   for (int k = 0; k < 4; k++) {
     const int64_t item = sizes[k] / s->batch;
     if (sizes[k] == 0) continue;
@@ -1186,6 +1210,10 @@ static void check_pipeline(setting s) {
     forget_results(&q);
     run_pipeline(&q, DALIGN_BACKWARD, threads);
     expect_same_bits(&q, expected, names[threads]);
+    memset(q.value, 0xFF, (size_t)s.batch * s.p->size);
+    forget_results(&q);
+    run_pipeline(&q, DALIGN_GRADIENT, threads);
+    expect_same_bits(&q, expected, names[threads]);
   }
   free(expected);
   free_problem(&q);
@@ -1236,10 +1264,10 @@ static void test_memory_content(const precision *p) {
       for (int fill = 0; fill < 3; fill++) {
         static const int fills[3] = {0, 0xFF, 0x7F};
         give_state(&q, (size_t)(64 * fill));
-        void *workspace = filled(workspace_size(&q), fills[fill]);
+        void *workspace = filled(workspace_size(&q, DALIGN_BACKWARD), fills[fill]);
         memset(q.state, fills[fill], (size_t)(s.batch * q.args.state_stride));
         p->forward(&q.args, 0, s.batch, workspace);
-        memset(workspace, fills[fill], workspace_size(&q));
+        memset(workspace, fills[fill], workspace_size(&q, DALIGN_BACKWARD));
         forget_results(&q);
         p->backward(&q.args, 0, s.batch, workspace);
         if (expected) {
@@ -1248,6 +1276,11 @@ static void test_memory_content(const precision *p) {
           expected = gather(&q, &bytes);
         }
         free(workspace);
+        workspace = filled(workspace_size(&q, DALIGN_GRADIENT), fills[fill]);
+        forget_results(&q);
+        p->gradient(&q.args, 0, s.batch, workspace);
+        expect_same_bits(&q, expected, "gradient in other memory");
+        free(workspace);
       }
       free(expected);
       free_problem(&q);
@@ -1255,7 +1288,7 @@ static void test_memory_content(const precision *p) {
 }
 
 /* An item alone, in any place of any batch, has the same bits; items out of the range stay as they were. */
-static void test_range(const precision *p) {
+static void check_range(const precision *p, int at_once) {
   for (int metric = LATTICE; metric <= DALIGN_SQEUCLIDEAN; metric++) {
     setting s = plain_setting(p, 5, 40, 37);
     s.metric = metric;
@@ -1265,9 +1298,13 @@ static void test_range(const precision *p) {
     void *untouched = result_array(p, s.batch);
     run_forward(&whole);
     run_backward(&whole);
-    void *workspace = scratch(workspace_size(&part));
-    check(p->forward(&part.args, 2, 4, workspace) == DALIGN_OK, "status is not OK");
-    check(p->backward(&part.args, 2, 4, workspace) == DALIGN_OK, "status is not OK");
+    void *workspace = scratch(workspace_size(&part, at_once ? DALIGN_GRADIENT : DALIGN_BACKWARD));
+    if (at_once) {
+      check(p->gradient(&part.args, 2, 4, workspace) == DALIGN_OK, "status is not OK");
+    } else {
+      check(p->forward(&part.args, 2, 4, workspace) == DALIGN_OK, "status is not OK");
+      check(p->backward(&part.args, 2, 4, workspace) == DALIGN_OK, "status is not OK");
+    }
     void *const results[2] = {metric == LATTICE ? part.grad_cost : part.grad_x,
                               metric == LATTICE ? whole.grad_cost : whole.grad_x};
     const int64_t item = metric == LATTICE ? s.n * s.m : s.n * s.d;
@@ -1281,6 +1318,11 @@ static void test_range(const precision *p) {
     free_problem(&whole);
     free_problem(&part);
   }
+}
+
+static void test_range(const precision *p) {
+  check_range(p, 0);
+  check_range(p, 1);
 }
 
 /* Every subset of the results gives the bits of all of them together. */
@@ -1345,6 +1387,7 @@ static void expect_bad(const problem *q, const char *what) {
          (size_t)(q->s.batch * q->args.state_stride)); /* backward may look at it, and no forward wrote it */
   check(p->forward(&q->args, 0, 2, memory) == DALIGN_BAD_ARGUMENT, "%s: forward takes it", what);
   check(p->backward(&q->args, 0, 2, memory) == DALIGN_BAD_ARGUMENT, "%s: backward takes it", what);
+  check(p->gradient(&q->args, 0, 2, memory) == DALIGN_BAD_ARGUMENT, "%s: gradient takes it", what);
   check(p->open(&q->args, DALIGN_FORWARD, 1, 0, memory) == DALIGN_BAD_ARGUMENT, "%s: open takes it", what);
   if (q->s.metric == LATTICE)
     check(p->hvp(&q->args, q->cost, product, 0, 2, memory) == DALIGN_BAD_ARGUMENT, "%s: hvp takes it", what);
@@ -1422,7 +1465,8 @@ static void test_bad_features(const precision *p) {
 
 static void test_empty(const precision *p) {
   problem q = make_problem(plain_setting(p, 0, 3, 4));
-  check(run_forward(&q) == DALIGN_OK && run_backward(&q) == DALIGN_OK, "an empty batch is not OK");
+  check(run_forward(&q) == DALIGN_OK && run_backward(&q) == DALIGN_OK && run_gradient(&q) == DALIGN_OK,
+        "an empty batch is not OK");
   free_problem(&q);
 }
 
