@@ -70,23 +70,47 @@ void check_status(int status) {
 // ---------------------------------------------------------------- memory
 
 constexpr size_t kAlignment = 64; // one cache line, one 512-bit vector
+constexpr size_t kKeptBytes =
+    64 << 20; // the largest state (32 MiB), kept tiles (4 MiB), and frames and rows beside them
 
 constexpr size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-// One aligned block per call.
+struct FreeBlock {
+  void operator()(std::byte *data) const { ::operator delete(data, std::align_val_t(kAlignment)); }
+};
+
+struct Block {
+  std::unique_ptr<std::byte, FreeBlock> data;
+  size_t bytes = 0;
+};
+
+// One aligned block per call. The calling thread keeps the last one up to kKeptBytes for its next call: a training loop
+// asks for the same sizes again and again, and to get large blocks fresh from the system is 5 % of the time of a long pair.
 class Workspace {
 public:
-  explicit Workspace(size_t bytes)
-      : data_(::operator new(aligned(bytes + 1), std::align_val_t(kAlignment), std::nothrow)) {
-    STD_TORCH_CHECK(data_ != nullptr, "dalign: out of memory, could not allocate a workspace of ", bytes, " bytes");
+  explicit Workspace(size_t bytes) {
+    std::swap(block_, kept());
+    if (block_.bytes > bytes && block_.data) return;
+    block_.data.reset();
+    block_.bytes = aligned(bytes + 1);
+    block_.data.reset(
+        static_cast<std::byte *>(::operator new(block_.bytes, std::align_val_t(kAlignment), std::nothrow)));
+    STD_TORCH_CHECK(block_.data, "dalign: out of memory, could not allocate a workspace of ", bytes, " bytes");
   }
-  ~Workspace() { ::operator delete(data_, std::align_val_t(kAlignment)); }
+  ~Workspace() {
+    if (block_.bytes <= kKeptBytes) std::swap(block_, kept());
+  }
   Workspace(const Workspace &) = delete;
   Workspace &operator=(const Workspace &) = delete;
-  std::byte *at(size_t offset) const { return static_cast<std::byte *>(data_) + offset; }
+  std::byte *at(size_t offset) const { return block_.data.get() + offset; }
 
 private:
-  void *data_;
+  static Block &kept() {
+    static thread_local Block block;
+    return block;
+  }
+
+  Block block_;
 };
 
 // ---------------------------------------------------------------- threads
