@@ -141,6 +141,52 @@ dalign_status dalign_softdtw_hvp_f32(const dalign_softdtw_args *args, const floa
 dalign_status dalign_softdtw_hvp_f64(const dalign_softdtw_args *args, const double *tangent, double *product,
                                      int64_t begin, int64_t end, void *workspace);
 
+/* ---------------------------------------------------------------- dtw: single steps, hard minimum
+ *
+ *   R(i, j) = min_k R(i - step_x[k], j - step_y[k]) + step_weights[k] C(i, j),   R(0, 0) = C(0, 0)
+ *   value   = R(n-1, m-1)
+ *
+ * With free_start every cell (0, j) starts a path at its own cost, with free_end every cell (n-1, j) may end one: x is
+ * looked for inside y. A cell of cost +inf is blocked; where no path is left value is +inf and the path's length 0. A NaN
+ * (or -inf) cost makes the item's value NaN. */
+enum { DALIGN_DTW_STEPS = 16, DALIGN_DTW_REACH = 4 }; /* at most that many steps, each going at most that far */
+typedef struct {
+  int64_t batch, n, m;
+  const int64_t *x_lengths, *y_lengths; /* of the sequences of x and y; NULL: all full */
+  const int64_t *x_items, *y_items;     /* (batch,) which sequences an item aligns; NULL: its own number */
+  int steps;
+  const int64_t *step_x, *step_y; /* (steps,) >= 0, not both 0 */
+  const double *step_weights;     /* (steps,) >= 0 */
+  double band;                    /* as in dalign_softdtw_args */
+  double itakura; /* 0: none; else at least 1: the largest slope of lines from both corners, see lattice_tile.h */
+  int free_start, free_end;
+  double limit; /* paths above it are not looked for: value +inf. Costs must then be >= 0. INFINITY: none */
+
+  const void *cost; /* (batch, n, m), or NULL: features, as in dalign_softdtw_args */
+  dalign_metric metric;
+  int64_t d;
+  const void *x, *y;
+
+  void *value;          /* (batch,) */
+  int64_t *path;        /* (batch, n + m - 1, 2) cells (i, j) from start to end, then -1; NULL: value alone */
+  int64_t *path_length; /* (batch,) */
+} dalign_dtw_args;
+
+/* As for softdtw: workspace of one item and of each thread that works on it; all items of a range on one thread; and one
+ * item on several threads by open, work, close. Equal bits for any number of threads. */
+size_t dalign_dtw_shared_f32(const dalign_dtw_args *args);
+size_t dalign_dtw_shared_f64(const dalign_dtw_args *args);
+size_t dalign_dtw_worker_f32(const dalign_dtw_args *args);
+size_t dalign_dtw_worker_f64(const dalign_dtw_args *args);
+dalign_status dalign_dtw_f32(const dalign_dtw_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_dtw_f64(const dalign_dtw_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_dtw_open_f32(const dalign_dtw_args *args, int64_t item, void *shared);
+dalign_status dalign_dtw_open_f64(const dalign_dtw_args *args, int64_t item, void *shared);
+void dalign_dtw_work_f32(void *shared, void *worker);
+void dalign_dtw_work_f64(void *shared, void *worker);
+void dalign_dtw_close_f32(void *shared);
+void dalign_dtw_close_f64(void *shared);
+
 #ifdef __cplusplus
 }
 #endif

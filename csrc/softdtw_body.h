@@ -1,5 +1,6 @@
 /* Body of softdtw.c for one element type: tiles, groups, workers, and the public functions. */
 #include "cost_tile.h"
+#include "lattice_tile.h"
 #include "memory.h"
 #include "softdtw_plan.h"
 #include "softdtw_steps.h"
@@ -24,71 +25,16 @@
 
 /* ------------------------------------------------------------------------------------------------ costs of a tile */
 
-/* Steps of the strip's lanes r: cells outside [low, high] of the row get +inf, and with costs given the others theirs. */
-static void FN(row_costs_)(const problem *p, worker *w, int s, int r, int64_t row, int64_t step) {
-  REAL *tile = w->cost + s * TILE_PITCH * LANES + r;
-  const int64_t shift = step - s * LANES - r; /* column of lane r at the tile's first step */
-  int64_t low = p->low[row] - shift, high = p->high[row] - shift + 1;
-  low = low < w->begin[s] ? w->begin[s] : low > w->end[s] ? w->end[s] : low;
-  high = high < low ? low : high > w->end[s] ? w->end[s] : high;
-  for (int64_t t = w->begin[s]; t < low; t++) tile[t * LANES] = (REAL)INFINITY;
-  if (p->cost)
-    for (int64_t t = low; t < high; t++)
-      tile[t * LANES] = load_given(p->cost, row * p->args.m + shift + t, p->given_f32);
-  for (int64_t t = high; t < w->end[s]; t++) tile[t * LANES] = (REAL)INFINITY;
-}
-
-/* Whether each lane of strip s (first row: row) stays inside its row's columns for all steps of the tile. */
-static int FN(strip_is_inside_)(const problem *p, const worker *w, int s, int64_t row, int64_t step) {
-  const int64_t from = step - s * LANES + w->begin[s], to = step - s * LANES + w->end[s] - 1, last = row + LANES - 1;
-  return p->low[last] <= from - (LANES - 1) && to <= p->high[row];
-}
-
 /* NaN and -inf stop the problem; finite costs beyond the cell's range make it wide. */
-static void FN(judge_costs_)(problem *p, const REAL *cost, int64_t numbers) {
-  for (int64_t i = 0; i < numbers; i++) {
-    if (cost[i] != cost[i] || cost[i] == -(REAL)INFINITY)
-      atomic_store_explicit(&p->found_nan, 1, memory_order_relaxed);
-    else if (cost[i] != (REAL)INFINITY && !(fabs((double)cost[i]) < p->cost_limit))
-      atomic_store_explicit(&p->found_wide, 1, memory_order_relaxed);
-  }
+static void FN(take_costs_)(problem *p, worker *w, int64_t g, int64_t step, int check) {
+  const int found = FN(fill_costs_)(&p->lattice, g, step, w->begin, w->end, check, w->cost);
+  if (found & COSTS_NAN) atomic_store_explicit(&p->found_nan, 1, memory_order_relaxed);
+  if (found & COSTS_FAR) atomic_store_explicit(&p->found_wide, 1, memory_order_relaxed);
 }
-
-static int FN(costs_are_plain_)(const problem *p, const worker *w, int s) {
-  const REAL *cost = w->cost + (s * TILE_PITCH + w->begin[s]) * LANES;
-  const vec limit = v_set1(p->cost_limit);
-  int plain = 1;
-  for (int t = 0; t < w->end[s] - w->begin[s]; t++) plain &= v_all_below(v_abs(v_load(cost + t * LANES)), limit);
-  return plain;
-}
-
-/* Costs of the strips' steps in this tile, +inf outside the lattice or band. Frames are looked at before the +inf come in,
- * so that only odd numbers cost the closer look. */
-static void FN(fill_costs_)(problem *p, worker *w, int64_t g, int64_t step, int check) {
-  const int64_t row0 = g * GROUP_ROWS;
-  const int strips = p->group[g].strips;
-  if (!p->cost) FN(dalign_cost_tile)(&p->frames, g * TILE_STRIPS, strips, step, w->begin, w->end, w->cost);
-  for (int s = 0; s < strips; s++) {
-    if (w->begin[s] >= w->end[s]) continue;
-    int plain = !check || (!p->cost && FN(costs_are_plain_)(p, w, s));
-    if (p->cost || !FN(strip_is_inside_)(p, w, s, row0 + s * LANES, step))
-      for (int r = 0; r < LANES; r++) FN(row_costs_)(p, w, s, r, row0 + s * LANES + r, step);
-    if (!plain && p->cost) plain = FN(costs_are_plain_)(p, w, s);
-    if (!plain)
-      FN(judge_costs_)(p, w->cost + (s * TILE_PITCH + w->begin[s]) * LANES, (w->end[s] - w->begin[s]) * LANES);
-  }
-}
-
-static int FN(clamp_to_tile_)(int64_t step) { return step < 0 ? 0 : step > TILE_STEPS ? TILE_STEPS : (int)step; }
 
 static int64_t FN(place_tile_)(const problem *p, worker *w, int64_t g, int k) {
   const int64_t step = p->group[g].begin + (int64_t)k * TILE_STEPS;
-  for (int s = 0; s < p->group[g].strips; s++) {
-    int64_t begin, end;
-    FN(strip_steps_)(p, g, s, &begin, &end);
-    w->begin[s] = FN(clamp_to_tile_)(begin - step);
-    w->end[s] = FN(clamp_to_tile_)(end - step);
-  }
+  FN(place_strips_)(&p->lattice, g, step, w->begin, w->end);
   return step;
 }
 
@@ -223,12 +169,12 @@ static void FN(hand_over_)(const worker *w, int out, int64_t first, row_view *ro
 }
 
 static int64_t FN(clamp_column_)(const problem *p, int64_t column) {
-  return column < 0 ? 0 : column > p->m ? p->m : column;
+  return column < 0 ? 0 : column > p->lattice.m ? p->lattice.m : column;
 }
 
 /* Leaves Z = P(n-1, m-1): the last row's lane of the last strip. */
 static void FN(leave_total_)(problem *p, const worker *w) {
-  const int64_t lane = (p->n - 1) % GROUP_ROWS;
+  const int64_t lane = (p->lattice.n - 1) % GROUP_ROWS;
   const double m = (double)w->left_m[lane], e = m != 0 ? (double)w->left_e[lane] + w->base : 0;
   p->value = m != 0 ? -p->gamma * 0.69314718055994530942 * (log2(m) + e) : INFINITY;
   if (p->state) p->state->z_m = m, p->state->z_e = e;
@@ -239,7 +185,7 @@ static void FN(forward_group_)(problem *p, worker *w, int64_t g) {
   const int64_t bottom_lag = (int64_t)(group->strips - 1) * LANES + LANES - 1; /* step of a bottom cell minus column */
   row_view above, below = FN(handed_row_)(p, g), kept = FN(row_is_kept_)(p, g) ? FN(kept_row_)(p, g) : below;
   const int again = p->pass == DALIGN_BACKWARD; /* sweeps a group again for its edges; kept rows are there already */
-  const int hand = g < p->groups - 1 && !(again && FN(row_is_kept_)(p, g));
+  const int hand = g < p->lattice.groups - 1 && !(again && FN(row_is_kept_)(p, g));
   const int first_again = again && g % p->keep_every == 0;
   if (g) above = FN(handed_row_)(p, g - 1);
   FN(start_group_)(w, g);
@@ -252,7 +198,7 @@ static void FN(forward_group_)(problem *p, worker *w, int64_t g) {
     REAL *edge = FN(edge_of_)(p, g, k, &edge_base);
     if (edge) memcpy(edge, w->left_m, sizeof(REAL) * EDGE_NUMBERS), *edge_base = w->base;
     const int keep = FN(use_tile_)(p, w, g, k);
-    FN(fill_costs_)(p, w, g, step, 1);
+    FN(take_costs_)(p, w, g, step, 1);
     if (FN(stopped_)(p)) return;
     FN(forward_tile_)(p, w, group->strips, keep, g == 0 && k == 0);
     if (hand) FN(hand_over_)(w, 0, step - bottom_lag, &below, 1, w->base);
@@ -260,8 +206,8 @@ static void FN(forward_group_)(problem *p, worker *w, int64_t g) {
     atomic_store_explicit(&p->forward_done[g], FN(clamp_column_)(p, step + TILE_STEPS - bottom_lag),
                           memory_order_release);
   }
-  if (g == p->groups - 1 && !again) FN(leave_total_)(p, w);
-  atomic_store_explicit(&p->forward_done[g], p->m, memory_order_release);
+  if (g == p->lattice.groups - 1 && !again) FN(leave_total_)(p, w);
+  atomic_store_explicit(&p->forward_done[g], p->lattice.m, memory_order_release);
 }
 
 /* ------------------------------------------------------------------------------------------------ backward */
@@ -276,7 +222,7 @@ static void FN(restore_tile_)(problem *p, worker *w, int64_t g, int k, int64_t s
   row_view above;
   if (g) above = FN(handed_row_)(p, g - 1);
   FN(load_row_)(p, g ? &above : NULL, step, w->base, w->in_m[0], w->in_e[0]);
-  FN(fill_costs_)(p, w, g, step, 0);
+  FN(take_costs_)(p, w, g, step, 0);
   FN(forward_tile_)(p, w, p->group[g].strips, 1, g == 0 && k == 0);
 }
 
@@ -284,8 +230,8 @@ static void FN(restore_tile_)(problem *p, worker *w, int64_t g, int k, int64_t s
 static void FN(start_adjoint_)(const problem *p, worker *w, int64_t g) {
   for (int k = 0; k < 8; k += 2)
     FN(clear_state_)(w->adjoint + k * GROUP_ROWS, w->adjoint + (k + 1) * GROUP_ROWS, GROUP_ROWS);
-  if (g < p->groups - 1) return;
-  const int64_t lane = (p->n - 1) % GROUP_ROWS;
+  if (g < p->lattice.groups - 1) return;
+  const int64_t lane = (p->lattice.n - 1) % GROUP_ROWS;
   w->adjoint[2 * GROUP_ROWS + lane] = 1;
   w->adjoint[3 * GROUP_ROWS + lane] = 0;
 }
@@ -343,16 +289,16 @@ static double FN(tile_mean_cost_)(const worker *w, int strips) {
 static void FN(write_alignment_)(const problem *p, const worker *w, int64_t row0, int s, int64_t from, int64_t to,
                                  int64_t first, double scale) {
   const REAL *h = w->prefix_m + s * TILE_PITCH * LANES;
-  for (int64_t r = 0; r < LANES && row0 + r < p->n; r++) {
+  for (int64_t r = 0; r < LANES && row0 + r < p->lattice.n; r++) {
     const int64_t row = (row0 + r) * p->args.m;
     const REAL *cell = h + (r - first) * LANES + r;
     for (int64_t j = from; j < to; j++)
-      store_given(p->grad_cost, row + j, scale * (double)cell[j * LANES], p->given_f32);
+      store_given(p->grad_cost, row + j, scale * (double)cell[j * LANES], p->lattice.given_f32);
   }
 }
 
 static double FN(upstream_)(const problem *p) {
-  return p->args.grad_value ? (double)load_given(p->args.grad_value, p->item, p->given_f32) : 1;
+  return p->args.grad_value ? (double)load_given(p->args.grad_value, p->item, p->lattice.given_f32) : 1;
 }
 
 static int FN(has_weight_)(const problem *p, const REAL *h, int64_t steps) {
@@ -371,17 +317,17 @@ static void FN(add_products_)(problem *p, const worker *w, int64_t g, int s, int
   for (int64_t j = from, next; j < to; j = next) {
     next = FN(minimum_)(j + PRODUCT_COLUMNS, to);
     if (FN(has_weight_)(p, h + j * LANES, next - j + LANES - 1)) continue;
-    if (start < j) FN(dalign_cost_adjoint_tile)(&p->frames, strip, start, j, h + start * LANES);
+    if (start < j) FN(dalign_cost_adjoint_tile)(&p->lattice.frames, strip, start, j, h + start * LANES);
     start = next;
   }
-  if (start < to) FN(dalign_cost_adjoint_tile)(&p->frames, strip, start, to, h + start * LANES);
+  if (start < to) FN(dalign_cost_adjoint_tile)(&p->lattice.frames, strip, start, to, h + start * LANES);
 }
 
 /* Takes the gradients of the tile's columns from H: columns [step - s LANES, step - s LANES + TILE_STEPS) of strip s. */
 static void FN(take_products_)(problem *p, worker *w, int64_t g, int64_t step) {
   for (int s = 0; s < p->group[g].strips; s++) {
     const int64_t first = step - s * LANES, row0 = g * GROUP_ROWS + s * LANES;
-    const int64_t from = first < 0 ? 0 : first, to = FN(minimum_)(first + TILE_STEPS, p->m);
+    const int64_t from = first < 0 ? 0 : first, to = FN(minimum_)(first + TILE_STEPS, p->lattice.m);
     if (from >= to) continue;
     if (p->grad_cost) FN(write_alignment_)(p, w, row0, s, from, to, first, FN(upstream_)(p));
     if (p->need_features) FN(add_products_)(p, w, g, s, first, from, to);
@@ -396,16 +342,16 @@ static FN(edge_scale) FN(scale_of_)(const problem *p, double prefix_base, double
 
 static void FN(backward_group_)(problem *p, worker *w, int64_t g) {
   const group_plan *group = &p->group[g];
-  const int64_t bottom_lag = (int64_t)(group->strips - 1) * LANES + LANES - 1, is_last = g == p->groups - 1;
+  const int64_t bottom_lag = (int64_t)(group->strips - 1) * LANES + LANES - 1, is_last = g == p->lattice.groups - 1;
   row_view below[2], own[2];
   for (int k = 0; k < 2; k++) {
     /* q of the row below this group is nonzero in that row's columns, own of the group's first row in its columns */
-    const int64_t next = FN(minimum_)((g + 1) * GROUP_ROWS, p->n - 1), top = g * GROUP_ROWS;
-    below[k] = (row_view){p->below_m[k], p->below_e[k], p->low[next], p->high[next], 0};
-    own[k] = (row_view){p->below_m[k], p->below_e[k], p->low[top], p->high[top], 0};
+    const int64_t next = FN(minimum_)((g + 1) * GROUP_ROWS, p->lattice.n - 1), top = g * GROUP_ROWS;
+    below[k] = (row_view){p->below_m[k], p->below_e[k], p->lattice.low[next], p->lattice.high[next], 0};
+    own[k] = (row_view){p->below_m[k], p->below_e[k], p->lattice.low[top], p->lattice.high[top], 0};
   }
   FN(start_adjoint_)(p, w, g);
-  if (p->keep_every > 1 && !FN(wait_for_)(p, &p->forward_done[g], p->m, 1)) return;
+  if (p->keep_every > 1 && !FN(wait_for_)(p, &p->forward_done[g], p->lattice.m, 1)) return;
   double base = 0, mean_cost = 0;
   const REAL *right = NULL;
   for (int k = group->tiles - 1; k >= 0; k--) {
@@ -423,7 +369,7 @@ static void FN(backward_group_)(problem *p, worker *w, int64_t g) {
     if (p->need_features)
       for (int s = 0; s < group->strips; s++) {
         const int64_t at = (s * TILE_PITCH + w->begin[s]) * LANES;
-        FN(dalign_cost_weights)(&p->frames, w->cost + at, w->prefix_m + at, (w->end[s] - w->begin[s]) * LANES);
+        FN(dalign_cost_weights)(&p->lattice.frames, w->cost + at, w->prefix_m + at, (w->end[s] - w->begin[s]) * LANES);
       }
     FN(take_products_)(p, w, g, step);
     if (g)
@@ -438,17 +384,17 @@ static void FN(backward_group_)(problem *p, worker *w, int64_t g) {
 
 /* Backward with kept rows only: blocks of keep_every groups from the last one, each swept forward, then backward. */
 static int FN(run_block_unit_)(problem *p, worker *w, int64_t unit) {
-  const int64_t per_block = 2 * p->keep_every, blocks = (p->groups + p->keep_every - 1) / p->keep_every;
+  const int64_t per_block = 2 * p->keep_every, blocks = (p->lattice.groups + p->keep_every - 1) / p->keep_every;
   const int64_t block = blocks - 1 - unit / per_block, within = unit % per_block;
   if (block < 0) return 0;
   const int64_t place = within < p->keep_every ? within : per_block - 1 - within, g = block * p->keep_every + place;
-  if (g >= p->groups) return 1;
+  if (g >= p->lattice.groups) return 1;
   if (within >= p->keep_every) {
     FN(backward_group_)(p, w, g);
     return 1;
   }
   const int64_t slot_before = g + per_block; /* the group that used this slot last */
-  if (slot_before < p->groups && !FN(wait_for_)(p, &p->backward_done[slot_before], -1, 0)) return 0;
+  if (slot_before < p->lattice.groups && !FN(wait_for_)(p, &p->backward_done[slot_before], -1, 0)) return 0;
   FN(forward_group_)(p, w, g);
   return 1;
 }
@@ -457,11 +403,11 @@ static int FN(run_unit_)(problem *p, worker *w) {
   const int64_t unit = atomic_fetch_add_explicit(&p->next_unit, 1, memory_order_relaxed);
   if (FN(stopped_)(p)) return 0;
   if (p->pass == DALIGN_BACKWARD && p->keep_every > 1) return FN(run_block_unit_)(p, w, unit);
-  if (unit >= p->groups) return 0;
+  if (unit >= p->lattice.groups) return 0;
   if (p->pass == DALIGN_FORWARD)
     FN(forward_group_)(p, w, unit);
   else
-    FN(backward_group_)(p, w, p->groups - 1 - unit);
+    FN(backward_group_)(p, w, p->lattice.groups - 1 - unit);
   return 1;
 }
 
@@ -472,7 +418,7 @@ static problem *FN(problem_in_)(void *shared) {
 
 static void FN(work_problem_)(void *shared, void *memory) {
   problem *p = FN(problem_in_)(shared);
-  if (p->groups == 0) return; /* open has seen the result already */
+  if (p->lattice.groups == 0) return; /* open has seen the result already */
   dalign_arena a = dalign_arena_over(memory);
   worker *w = dalign_arena_take(&a, sizeof(worker));
   FN(cut_worker_)(w, &a);
@@ -524,25 +470,25 @@ static void FN(set_rates_)(problem *p) {
   if (heaviest > largest) largest = heaviest;
   p->weight_floor = (REAL)(WEIGHT_FLOOR * heaviest);
   const double limit = CELL_RANGE * (double)(gamma / log2_e) / largest;
-  p->cost_limit = limit < 3e38 ? (REAL)limit : (REAL)INFINITY;
+  p->lattice.cost_limit = limit < 3e38 ? (REAL)limit : (REAL)INFINITY;
 }
 
 static const void *FN(at_given_)(const problem *p, const void *array, int64_t index) {
-  return (const char *)array + (size_t)index * (p->given_f32 ? sizeof(float) : sizeof(double));
+  return (const char *)array + (size_t)index * (p->lattice.given_f32 ? sizeof(float) : sizeof(double));
 }
 
 /* Gradients of the item as they are where no path exists (0) or something is NaN. */
 static void FN(fill_given_)(const problem *p, void *array, int64_t from, int64_t to, double value) {
-  for (int64_t i = from; i < to; i++) store_given(array, i, value, p->given_f32);
+  for (int64_t i = from; i < to; i++) store_given(array, i, value, p->lattice.given_f32);
 }
 
 static void FN(fill_gradients_)(const problem *p, double value) {
   const dalign_softdtw_args *a = &p->args;
   const int64_t b = p->item;
-  for (int64_t i = 0; a->grad_cost && i < p->n; i++)
-    FN(fill_given_)(p, a->grad_cost, (b * a->n + i) * a->m, (b * a->n + i) * a->m + p->m, value);
-  if (a->grad_x) FN(fill_given_)(p, a->grad_x, b * a->n * a->d, (b * a->n + p->n) * a->d, value);
-  if (a->grad_y) FN(fill_given_)(p, a->grad_y, b * a->m * a->d, (b * a->m + p->m) * a->d, value);
+  for (int64_t i = 0; a->grad_cost && i < p->lattice.n; i++)
+    FN(fill_given_)(p, a->grad_cost, (b * a->n + i) * a->m, (b * a->n + i) * a->m + p->lattice.m, value);
+  if (a->grad_x) FN(fill_given_)(p, a->grad_x, b * a->n * a->d, (b * a->n + p->lattice.n) * a->d, value);
+  if (a->grad_y) FN(fill_given_)(p, a->grad_y, b * a->m * a->d, (b * a->m + p->lattice.m) * a->d, value);
   if (a->mean_cost) a->mean_cost[b] = value;
 }
 
@@ -552,22 +498,22 @@ static void FN(clear_padding_)(const problem *p) {
   const int64_t b = p->item;
   if (a->grad_cost) {
     const int64_t item = b * a->n * a->m;
-    for (int64_t i = 0; i < p->n; i++) {
-      FN(fill_given_)(p, a->grad_cost, item + i * a->m, item + i * a->m + (a->band < 0 ? 0 : p->m), 0);
-      FN(fill_given_)(p, a->grad_cost, item + i * a->m + p->m, item + (i + 1) * a->m, 0);
+    for (int64_t i = 0; i < p->lattice.n; i++) {
+      FN(fill_given_)(p, a->grad_cost, item + i * a->m, item + i * a->m + (a->band < 0 ? 0 : p->lattice.m), 0);
+      FN(fill_given_)(p, a->grad_cost, item + i * a->m + p->lattice.m, item + (i + 1) * a->m, 0);
     }
-    FN(fill_given_)(p, a->grad_cost, item + p->n * a->m, item + a->n * a->m, 0);
+    FN(fill_given_)(p, a->grad_cost, item + p->lattice.n * a->m, item + a->n * a->m, 0);
   }
-  if (a->grad_x) FN(fill_given_)(p, a->grad_x, (b * a->n + p->n) * a->d, (b + 1) * a->n * a->d, 0);
-  if (a->grad_y) FN(fill_given_)(p, a->grad_y, (b * a->m + p->m) * a->d, (b + 1) * a->m * a->d, 0);
+  if (a->grad_x) FN(fill_given_)(p, a->grad_x, (b * a->n + p->lattice.n) * a->d, (b + 1) * a->n * a->d, 0);
+  if (a->grad_y) FN(fill_given_)(p, a->grad_y, (b * a->m + p->lattice.m) * a->d, (b + 1) * a->m * a->d, 0);
 }
 
 static void FN(open_costs_)(problem *p, void *memory) {
   const dalign_softdtw_args *a = &p->args;
   const int64_t b = p->item;
-  p->cost = p->grad_cost = NULL, p->need_features = 0;
+  p->lattice.cost = p->grad_cost = NULL, p->need_features = 0;
   if (a->cost) {
-    p->cost = FN(at_given_)(p, a->cost, b * a->n * a->m);
+    p->lattice.cost = FN(at_given_)(p, a->cost, b * a->n * a->m);
     if (p->asked != DALIGN_FORWARD && a->grad_cost)
       p->grad_cost = (void *)(uintptr_t)FN(at_given_)(p, a->grad_cost, b * a->n * a->m);
     return;
@@ -575,19 +521,22 @@ static void FN(open_costs_)(problem *p, void *memory) {
   p->need_features = p->asked != DALIGN_FORWARD && (a->grad_x || a->grad_y);
   const void *y = a->metric == DALIGN_NLL ? (const void *)((const int64_t *)a->y + b * a->m)
                                           : FN(at_given_)(p, a->y, b * a->m * a->d);
-  if (FN(dalign_features_prepare)(&p->frames, a->metric, p->n, p->m, a->d, FN(at_given_)(p, a->x, b * a->n * a->d), y,
-                                  p->given_f32, p->need_features, memory))
+  if (FN(dalign_features_prepare)(&p->lattice.frames, a->metric, p->lattice.n, p->lattice.m, a->d,
+                                  FN(at_given_)(p, a->x, b * a->n * a->d), y, p->lattice.given_f32, p->need_features,
+                                  memory))
     atomic_store(&p->found_nan, 1);
 }
 
-static double FN(forward_value_)(const problem *p) { return (double)load_given(p->args.value, p->item, p->given_f32); }
+static double FN(forward_value_)(const problem *p) {
+  return (double)load_given(p->args.value, p->item, p->lattice.given_f32);
+}
 
 /* Every group still to do, in both directions. */
 static void FN(start_sweep_)(problem *p) {
   atomic_store_explicit(&p->next_unit, 0, memory_order_relaxed);
-  for (int64_t g = 0; g < p->groups; g++) {
+  for (int64_t g = 0; g < p->lattice.groups; g++) {
     atomic_store_explicit(&p->forward_done[g], 0, memory_order_relaxed);
-    atomic_store_explicit(&p->backward_done[g], p->m + 1, memory_order_relaxed);
+    atomic_store_explicit(&p->backward_done[g], p->lattice.m + 1, memory_order_relaxed);
   }
 }
 
@@ -596,16 +545,16 @@ static void FN(lay_out_)(problem *p, softdtw_state_head *head, dalign_arena *a) 
   const dalign_softdtw_args *args = &p->args;
   const int gradient = p->asked == DALIGN_GRADIENT;
   p->state_bytes = gradient ? FN(state_for_shape_)(args->n, args->m, args->band) : (size_t)args->state_stride;
-  p->keep_every =
-      head || gradient ? FN(choose_keep_every_)(p->n, p->m, args->band, p->state_bytes) : FN(group_count_)(p->n);
+  p->keep_every = head || gradient ? FN(choose_keep_every_)(p->lattice.n, p->lattice.m, args->band, p->state_bytes)
+                                   : FN(group_count_)(p->lattice.n);
   if (head && !gradient) {
     dalign_arena state = {(char *)head, 0};
-    FN(cut_state_)(p, &state, p->n, p->m, args->band, p->keep_every);
+    FN(cut_state_)(p, &state, p->lattice.n, p->lattice.m, args->band, p->keep_every);
   }
-  FN(cut_tables_)(p, a, p->n, p->m);
-  if (p->asked != DALIGN_FORWARD) FN(cut_slots_)(p, a, p->n, p->m, p->keep_every);
-  if (gradient) FN(cut_gradient_)(p, a, args, p->n, p->m, p->keep_every);
-  p->groups = FN(group_count_)(p->n);
+  FN(cut_tables_)(p, a, p->lattice.n, p->lattice.m);
+  if (p->asked != DALIGN_FORWARD) FN(cut_slots_)(p, a, p->lattice.n, p->lattice.m, p->keep_every);
+  if (gradient) FN(cut_gradient_)(p, a, args, p->lattice.n, p->lattice.m, p->keep_every);
+  p->lattice.groups = FN(group_count_)(p->lattice.n);
   int64_t elements, edges;
   FN(plan_groups_)(p, &elements, &edges);
   FN(plan_kept_tiles_)(p);
@@ -623,10 +572,11 @@ static dalign_status FN(open_problem_)(const dalign_softdtw_args *args, dalign_p
   problem *p = dalign_arena_take(&a, sizeof(problem));
   const double raised = again ? p->head.gamma : 0;
   memset(p, 0, sizeof *p);
-  p->args = *args, p->asked = pass, p->item = item, p->given_f32 = given_f32;
+  p->args = *args, p->asked = pass, p->item = item;
+  p->lattice.given_f32 = given_f32, p->lattice.row_stride = args->m;
   p->head.wide = !DALIGN_F32 && given_f32;
-  p->n = args->x_lengths ? args->x_lengths[item] : args->n;
-  p->m = args->y_lengths ? args->y_lengths[item] : args->m;
+  p->lattice.n = args->x_lengths ? args->x_lengths[item] : args->n;
+  p->lattice.m = args->y_lengths ? args->y_lengths[item] : args->m;
   softdtw_state_head *head = args->state ? (void *)((char *)args->state + item * args->state_stride) : NULL;
   const int forward_first = again && head && (!head->wide || head->gamma < raised);
   p->pass = pass == DALIGN_BACKWARD && !forward_first ? DALIGN_BACKWARD : DALIGN_FORWARD;
@@ -669,31 +619,32 @@ static dalign_status FN(close_forward_)(problem *p) {
   }
 #endif
   if (p->asked == DALIGN_BACKWARD) return DALIGN_RETRY;
-  store_given(p->args.value, p->item, value, p->given_f32);
+  store_given(p->args.value, p->item, value, p->lattice.given_f32);
   return p->asked == DALIGN_GRADIENT ? FN(turn_round_)(p, value) : DALIGN_OK;
 }
 
 static dalign_status FN(close_backward_)(problem *p) {
   const dalign_softdtw_args *a = &p->args;
   const int64_t b = p->item;
-  if (p->groups == 0 || atomic_load(&p->found_nan)) {
-    FN(fill_gradients_)(p, p->groups && atomic_load(&p->found_nan) ? NAN : p->value == INFINITY ? 0 : NAN);
+  if (p->lattice.groups == 0 || atomic_load(&p->found_nan)) {
+    FN(fill_gradients_)(p, p->lattice.groups && atomic_load(&p->found_nan) ? NAN : p->value == INFINITY ? 0 : NAN);
     return DALIGN_OK;
   }
   double mean_cost = 0;
-  for (int64_t g = 0; g < p->groups; g++) mean_cost += p->group_mean_cost[g];
+  for (int64_t g = 0; g < p->lattice.groups; g++) mean_cost += p->group_mean_cost[g];
   if (a->mean_cost) a->mean_cost[b] = mean_cost;
   if (!p->need_features) return DALIGN_OK;
   void *grad_x = a->grad_x ? (void *)(uintptr_t)FN(at_given_)(p, a->grad_x, b * a->n * a->d) : NULL;
   void *grad_y = a->grad_y ? (void *)(uintptr_t)FN(at_given_)(p, a->grad_y, b * a->m * a->d) : NULL;
   const void *y = a->metric == DALIGN_NLL ? NULL : FN(at_given_)(p, a->y, b * a->m * a->d);
-  FN(dalign_features_finish)(&p->frames, FN(at_given_)(p, a->x, b * a->n * a->d), y, FN(upstream_)(p), grad_x, grad_y);
+  FN(dalign_features_finish)(&p->lattice.frames, FN(at_given_)(p, a->x, b * a->n * a->d), y, FN(upstream_)(p), grad_x,
+                             grad_y);
   return DALIGN_OK;
 }
 
 static dalign_status FN(close_problem_)(void *shared) {
   problem *p = FN(problem_in_)(shared);
-  if (p->groups && !atomic_load(&p->found_nan) && atomic_load(&p->found_wide)) return DALIGN_RETRY;
+  if (p->lattice.groups && !atomic_load(&p->found_nan) && atomic_load(&p->found_wide)) return DALIGN_RETRY;
   return p->pass == DALIGN_FORWARD ? FN(close_forward_)(p) : FN(close_backward_)(p);
 }
 

@@ -9,13 +9,11 @@
 #undef worker
 #undef row_view
 #undef group_plan
-#undef GROUP_ROWS
 #undef EDGE_NUMBERS
 #define problem FN(softdtw_problem)
 #define worker FN(softdtw_worker)
 #define row_view FN(softdtw_row)
 #define group_plan FN(softdtw_group)
-#define GROUP_ROWS (TILE_STRIPS * LANES)
 #define EDGE_NUMBERS \
   (4 * TILE_STRIPS * LANES) /* mantissas and exponents of what is left of and diagonal to each strip */
 
@@ -38,16 +36,15 @@ typedef struct {
   softdtw_shared_head head;
   dalign_softdtw_args args;
   dalign_pass pass, asked; /* pass: the sweep that runs now; a backward that turns wide runs a forward first */
-  int64_t item, n, m, groups;
-  int given_f32, weighted, need_features;
+  int64_t item;
+  lattice_view lattice;
+  int weighted, need_features;
   double gamma;                     /* args.gamma, or larger: see softdtw.c, Numbers */
   int64_t keep_every;               /* state keeps the last row of each keep_every-th group; 1: and all edges */
   REAL rate[4], rate_low[4];        /* down, right, diagonal, and a step of weight 1 */
   REAL weight[3], allow[3], bar[3]; /* see softdtw_steps.h */
-  REAL cost_limit, weight_floor;
+  REAL weight_floor;
   double value;
-  features frames;
-  const void *cost;
   void *grad_cost;
   softdtw_state_head *state;
   REAL *state_row_m, *state_edges;
@@ -79,32 +76,7 @@ typedef struct {
   double base;
 } worker;
 
-/* ------------------------------------------------------------------------------------------------ band */
-
-static int FN(in_band_)(int64_t i, int64_t j, int64_t n, int64_t m, double band) {
-  const double longest = (double)((n > m ? n : m) - 1);
-  return band < 0 || fabs((double)i * (double)(m - 1) - (double)j * (double)(n - 1)) <= band * longest;
-}
-
-/* First and last column of row i in the band. */
-static void FN(band_columns_)(int64_t i, int64_t n, int64_t m, double band, int64_t *low, int64_t *high) {
-  *low = 0, *high = m - 1;
-  if (band < 0 || n == 1) return;
-  const double centre = (double)i * (double)(m - 1) / (double)(n - 1);
-  const double half = band * (double)((n > m ? n : m) - 1) / (double)(n - 1);
-  if (centre - half > 0) *low = (int64_t)ceil(centre - half);
-  if (centre + half < (double)(m - 1)) *high = (int64_t)floor(centre + half);
-  while (*low > 0 && FN(in_band_)(i, *low - 1, n, m, band)) --*low;
-  while (*low < m - 1 && !FN(in_band_)(i, *low, n, m, band)) ++*low;
-  while (*high < m - 1 && FN(in_band_)(i, *high + 1, n, m, band)) ++*high;
-  while (*high > 0 && !FN(in_band_)(i, *high, n, m, band)) --*high;
-}
-
 /* ------------------------------------------------------------------------------------------------ state */
-
-static int64_t FN(minimum_)(int64_t a, int64_t b) { return a < b ? a : b; }
-
-static int64_t FN(group_count_)(int64_t n) { return (n + GROUP_ROWS - 1) / GROUP_ROWS; }
 
 /* Elements of kept rows: a row of the band has at most 2 band longest / (n - 1) + 1 columns. Grows with n and m. */
 static int64_t FN(kept_elements_)(int64_t n, int64_t m, double band, int64_t keep_every) {
@@ -196,8 +168,8 @@ static void FN(cut_gradient_)(problem *p, dalign_arena *a, const dalign_softdtw_
 
 static void FN(cut_tables_)(problem *p, dalign_arena *a, int64_t n, int64_t m) {
   const size_t groups = (size_t)FN(group_count_)(n), rows = groups * GROUP_ROWS, columns = (size_t)m;
-  p->low = dalign_arena_take(a, sizeof(int64_t) * rows);
-  p->high = dalign_arena_take(a, sizeof(int64_t) * rows);
+  p->lattice.low = dalign_arena_take(a, sizeof(int64_t) * rows);
+  p->lattice.high = dalign_arena_take(a, sizeof(int64_t) * rows);
   p->group = dalign_arena_take(a, sizeof(group_plan) * groups);
   p->live_m = dalign_arena_take(a, sizeof(REAL) * columns);
   p->live_e = dalign_arena_take(a, sizeof(double) * columns);
@@ -251,35 +223,21 @@ static size_t FN(worker_bytes_)(const dalign_softdtw_args *args) {
 
 /* ------------------------------------------------------------------------------------------------ groups */
 
-/* Steps [begin, end) of strip s of a group. A strip whose rows leave the band before the last column runs one step more,
- * and one whose rows enter it after the first column begins one step early: all cells of such a step are outside, and it
- * passes zeros on and takes up what lies diagonal to the first cell. */
-static void FN(strip_steps_)(const problem *p, int64_t group, int s, int64_t *begin, int64_t *end) {
-  const int64_t first = group * GROUP_ROWS + s * LANES, last = FN(minimum_)(first + LANES, p->n) - 1;
-  *begin = (p->low[first] > 0 ? p->low[first] - 1 : 0) + s * LANES;
-  *end = p->high[last] + (last - first) + s * LANES + 1 + (p->high[last] < p->m - 1);
-}
-
 /* Plans every group; leaves how many elements and edges of the state they use. */
 static void FN(plan_groups_)(problem *p, int64_t *used_elements, int64_t *used_edges) {
+  lattice_view *l = &p->lattice;
   int64_t elements = 0, edges = 0;
-  for (int64_t i = 0; i < p->groups * GROUP_ROWS; i++) {
-    if (i < p->n)
-      FN(band_columns_)(i, p->n, p->m, p->args.band, &p->low[i], &p->high[i]);
-    else
-      p->low[i] = INT64_MAX / 2, p->high[i] = -1;
-  }
-  for (int64_t g = 0; g < p->groups; g++) {
+  FN(set_band_)(l, p->args.band, 0);
+  for (int64_t g = 0; g < p->lattice.groups; g++) {
     group_plan *group = &p->group[g];
-    int64_t ignored;
-    const int64_t rows = FN(minimum_)(p->n - g * GROUP_ROWS, GROUP_ROWS), bottom = g * GROUP_ROWS + rows - 1;
-    group->strips = (int)((rows + LANES - 1) / LANES);
-    FN(strip_steps_)(p, g, 0, &group->begin, &ignored);
-    FN(strip_steps_)(p, g, group->strips - 1, &ignored, &group->end);
-    group->tiles = (int)((group->end - group->begin + TILE_STEPS - 1) / TILE_STEPS);
+    const int64_t bottom = FN(minimum_)((g + 1) * GROUP_ROWS, l->n) - 1;
+    group->strips = FN(strips_of_)(l, g);
+    FN(group_steps_)(l, g, &group->begin, &group->end);
+    group->tiles = (int)FN(tiles_of_)(group->begin, group->end);
     group->row = elements, group->edge = edges, group->kept_tile = -1;
     if (p->keep_every == 1) edges += group->tiles;
-    if (g < p->groups - 1 && (g + 1) % p->keep_every == 0) elements += p->high[bottom] - p->low[bottom] + 1;
+    if (g < p->lattice.groups - 1 && (g + 1) % p->keep_every == 0)
+      elements += p->lattice.high[bottom] - p->lattice.low[bottom] + 1;
   }
   *used_elements = elements, *used_edges = edges;
 }
@@ -288,7 +246,7 @@ static void FN(plan_groups_)(problem *p, int64_t *used_elements, int64_t *used_e
 static void FN(plan_kept_tiles_)(problem *p) {
   int64_t used = 0;
   if (p->keep_every > 1) return; /* these sweep forward once more anyway */
-  for (int64_t g = p->groups - 1; g >= 0 && used + p->group[g].tiles <= p->kept_tile_count; g--) {
+  for (int64_t g = p->lattice.groups - 1; g >= 0 && used + p->group[g].tiles <= p->kept_tile_count; g--) {
     p->group[g].kept_tile = used;
     used += p->group[g].tiles;
   }
@@ -306,13 +264,13 @@ static void FN(clear_rest_of_state_)(problem *p, int64_t elements, int64_t edges
 /* ------------------------------------------------------------------------------------------------ where things lie */
 
 static row_view FN(row_at_)(const problem *p, int64_t g, REAL *m, double *e, int64_t origin) {
-  const int64_t bottom = FN(minimum_)((g + 1) * GROUP_ROWS, p->n) - 1;
-  row_view row = {m, e, p->low[bottom], p->high[bottom], origin};
+  const int64_t bottom = FN(minimum_)((g + 1) * GROUP_ROWS, p->lattice.n) - 1;
+  row_view row = {m, e, p->lattice.low[bottom], p->lattice.high[bottom], origin};
   return row;
 }
 
 static int FN(row_is_kept_)(const problem *p, int64_t g) {
-  return p->state && g < p->groups - 1 && (g + 1) % p->keep_every == 0;
+  return p->state && g < p->lattice.groups - 1 && (g + 1) % p->keep_every == 0;
 }
 
 static row_view FN(kept_row_)(const problem *p, int64_t g) {
@@ -331,7 +289,7 @@ static row_view FN(handed_row_)(const problem *p, int64_t g) {
   if (p->keep_every == 1 && FN(row_is_kept_)(p, g)) return FN(kept_row_)(p, g);
   if (p->pass == DALIGN_FORWARD) return FN(row_at_)(p, g, p->live_m, p->live_e, 0);
   if (FN(row_is_kept_)(p, g)) return FN(kept_row_)(p, g);
-  const int64_t at = FN(slot_of_)(p, g) * p->m;
+  const int64_t at = FN(slot_of_)(p, g) * p->lattice.m;
   return FN(row_at_)(p, g, p->slot_row_m + at, p->slot_row_e + at, 0);
 }
 

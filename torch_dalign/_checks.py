@@ -27,6 +27,11 @@ def choice(value: object, name: str, options: Sequence[object]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}, got {value!r}")
 
 
+def apart(second: Any, first: Any) -> Any:
+    """second, as a tensor of its own when it is first: torch.compile allows no Function to take one tensor twice."""
+    return second.view_as(second) if isinstance(second, Tensor) and second is first else second
+
+
 def tensor(value: object, name: str) -> Tensor:
     """TypeError unless value is a tensor; NotImplementedError unless it is on the CPU."""
     if not isinstance(value, Tensor):
@@ -190,3 +195,41 @@ def step_weights(value: object) -> list[float]:
     if len(value) != 3 or not all(w >= 0 for w in value):
         raise ValueError(f"step_weights must be three numbers >= 0 (down, right, diagonal), got {value!r}")
     return [as_float(w) for w in value]
+
+
+def slope(value: object) -> float:
+    """The slope of Itakura's parallelogram as the ops take it: 0 for none."""
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"itakura must be None or a number, got {type(value).__name__}")
+    largest = as_float(value)
+    if not largest >= 1:
+        raise ValueError(f"itakura must be a slope >= 1, got {value}")
+    return 0.0 if largest == math.inf else largest
+
+
+def steps(value: object, longest: int, most: int) -> list[tuple[int, int]]:
+    """Pairs of whole numbers in [0, longest], not both 0."""
+    expected = f"steps must be 1 to {most} pairs (x, y) of whole numbers from 0 to {longest}, not both 0"
+    if not isinstance(value, Sequence):
+        raise TypeError(f"{expected}, got {type(value).__name__}")
+    pairs = []
+    for pair in value:
+        if not isinstance(pair, Sequence) or not all(isinstance(number, numbers.Integral) for number in pair):
+            raise TypeError(f"{expected}, got {pair!r} among them")
+        if len(pair) != 2 or not all(0 <= number <= longest for number in pair) or not any(pair):
+            raise ValueError(f"{expected}, got {pair!r} among them")
+        pairs.append((int(pair[0]), int(pair[1])))
+    if not 1 <= len(pairs) <= most:
+        raise ValueError(f"{expected}, got {len(pairs)} of them")
+    return pairs
+
+
+def weights_of_steps(value: object, count: int) -> list[float]:
+    """One weight in [0, inf] for each step."""
+    if not isinstance(value, Sequence) or not all(isinstance(weight, numbers.Real) for weight in value):
+        raise TypeError(f"step_weights must be {count} numbers, one for each step, got {value!r}")
+    if len(value) != count or not all(weight >= 0 for weight in value):
+        raise ValueError(f"step_weights must be {count} numbers >= 0, one for each step, got {value!r}")
+    return [as_float(weight) for weight in value]

@@ -119,3 +119,63 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     value = x.new_empty((x.shape[0],))
     return value, _result(x, need_x), _result(y, need_y), _mean_cost(x, need_mean_cost)
+
+
+def _paths(like: Tensor, n: int, m: int, need: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, paths and their lengths."""
+    batch = like.shape[0]
+    path = like.new_empty((batch, n + m - 1 if need else 0, 2), dtype=torch.int64)
+    return like.new_empty((batch,)), path, like.new_empty((batch if need else 0,), dtype=torch.int64)
+
+
+@_fake("dtw")
+def _(
+    cost: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    steps: list[int],
+    step_weights: list[float],
+    band: float,
+    itakura: float,
+    free_start: bool,
+    free_end: bool,
+    need_path: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _paths(cost, cost.shape[1], cost.shape[2], need_path)
+
+
+@_fake("dtw_features")
+def _(
+    x: Tensor,
+    y: Tensor,
+    metric: str,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    steps: list[int],
+    step_weights: list[float],
+    band: float,
+    itakura: float,
+    free_start: bool,
+    free_end: bool,
+    need_path: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _paths(x, x.shape[1], y.shape[1], need_path)
+
+
+@_fake("dtw_pairs")
+def _(
+    x: Tensor,
+    y: Tensor,
+    metric: str,
+    x_items: Tensor,
+    y_items: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    steps: list[int],
+    step_weights: list[float],
+    band: float,
+    itakura: float,
+    free_start: bool,
+    free_end: bool,
+) -> Tensor:
+    return x.new_empty(x_items.shape)

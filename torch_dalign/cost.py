@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from . import _checks
 from ._autograd import BatchedFunction, LastDerivative, is_differentiated_again
 from ._ops import ops
 
+Metric = str | Callable[[Tensor, Tensor], Tensor]
 LOG_FLOOR = -100.0  # the "bce" metric clamps its logarithms here, as torch does
 
 
@@ -64,6 +66,26 @@ def pairwise(x: Tensor, y: Tensor, metric: str = "sqeuclidean") -> Tensor:
     if metric == "nll":
         _checks.label_values(y, x.shape[2], None)
     return CostFunction.apply(x, y, metric)
+
+
+def check_metric(metric: object) -> None:
+    """ValueError unless metric is the name of one, "precomputed", or callable."""
+    if not callable(metric):
+        _checks.choice(metric, "metric (if not callable)", (*_checks.METRICS, "precomputed"))
+
+
+def lattice_or_features(x: Tensor, y: Tensor | None, metric: Metric) -> tuple[Tensor, Tensor | None, str | None]:
+    """Checked features with the name of their metric; or a lattice (B, N, M), None, None."""
+    check_metric(metric)
+    if metric == "precomputed":
+        if y is not None:
+            raise ValueError("y must be left out for metric 'precomputed': loss(cost, x_lengths=..., y_lengths=...)")
+        return _checks.lattice(x), None, None
+    if y is None:
+        raise TypeError(f"y is missing (it may be left out for metric 'precomputed' alone, not for {metric!r})")
+    if not isinstance(metric, str):
+        return _checks.lattice(metric(x, y), "the result of metric(x, y)"), None, None
+    return *_checks.features(x, _checks.apart(y, x), metric), metric
 
 
 class CostFunction(BatchedFunction):

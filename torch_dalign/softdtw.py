@@ -11,7 +11,6 @@ respect to the costs is the alignment H, the expected weight with which a path v
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -21,9 +20,8 @@ from . import _checks
 from ._autograd import inner
 from ._modules import SmoothedLoss
 from ._softdtw_functions import AlignmentFunction, FeaturesFunction, Options, SoftDTWFunction, blank_padding
-from .cost import CostFunction
+from .cost import CostFunction, Metric, check_metric, lattice_or_features
 
-Metric = str | Callable[[Tensor, Tensor], Tensor]
 DIVERGENCES = (False, True, "sharp", "mean_cost")
 
 
@@ -266,7 +264,7 @@ class SoftDTW(SmoothedLoss):
         reduction: str = "mean",
     ) -> None:
         super().__init__(gamma, reduction)
-        _check_metric(metric)
+        check_metric(metric)
         _checks.choice(divergence, "divergence", DIVERGENCES)
         if divergence and metric in ("nll", "bce", "precomputed"):
             raise ValueError(f"divergence={divergence!r} needs a metric that compares x with x, not {metric!r}")
@@ -372,33 +370,12 @@ def _problem(
     step_weights: tuple[float, float, float] | None,
     band: float | None,
 ) -> _Problem:
-    _check_metric(metric)
-    if metric == "precomputed":
-        if y is not None:
-            raise ValueError("y must be left out for metric 'precomputed': loss(cost, x_lengths=..., y_lengths=...)")
-        lattice = _checks.lattice(x)
-        return _Problem(lattice, None, None, _options(gamma, x_lengths, y_lengths, step_weights, band, lattice.shape))
-    if y is None:
-        raise TypeError(f"y is missing (it may be left out for metric 'precomputed' alone, not for {metric!r})")
-    if not isinstance(metric, str):
-        lattice = _checks.lattice(metric(x, y), "the result of metric(x, y)")
-        return _Problem(lattice, None, None, _options(gamma, x_lengths, y_lengths, step_weights, band, lattice.shape))
-    x, y = _checks.features(x, _apart(y, x), metric)
-    shape = (x.shape[0], x.shape[1], y.shape[1])
+    x, y, name = lattice_or_features(x, y, metric)
+    shape = x.shape if y is None else (x.shape[0], x.shape[1], y.shape[1])
     options = _options(gamma, x_lengths, y_lengths, step_weights, band, shape)
-    if metric == "nll":
+    if y is not None and name == "nll":
         _checks.label_values(y, x.shape[2], options.y_lengths)
-    return _Problem(x, y, metric, options)
-
-
-def _apart(second: Any, first: Any) -> Any:
-    """second, as a tensor of its own when it is first: torch.compile allows no Function to take one tensor twice."""
-    return second.view_as(second) if isinstance(second, Tensor) and second is first else second
-
-
-def _check_metric(metric: object) -> None:
-    if not callable(metric):
-        _checks.choice(metric, "metric (if not callable)", (*_checks.METRICS, "precomputed"))
+    return _Problem(x, y, name, options)
 
 
 def _options(
@@ -412,7 +389,7 @@ def _options(
     return Options(
         _checks.gamma(gamma),
         _checks.lengths(x_lengths, "x_lengths", shape[0], shape[1]),
-        _checks.lengths(_apart(y_lengths, x_lengths), "y_lengths", shape[0], shape[2]),
+        _checks.lengths(_checks.apart(y_lengths, x_lengths), "y_lengths", shape[0], shape[2]),
         _checks.step_weights(step_weights),
         _checks.band(band),
     )

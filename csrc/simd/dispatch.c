@@ -31,10 +31,19 @@
   K(size_t, dalign_softdtw_hvp_workspace, R, T, (const dalign_softdtw_args *args), (args))                         \
   K(dalign_status, dalign_softdtw_hvp, R, T,                                                                       \
     (const dalign_softdtw_args *args, const R *tangent, R *product, int64_t begin, int64_t end, void *workspace),  \
-    (args, tangent, product, begin, end, workspace))
+    (args, tangent, product, begin, end, workspace))                                                               \
+  K(size_t, dalign_dtw_shared, R, T, (const dalign_dtw_args *args), (args))                                        \
+  K(size_t, dalign_dtw_worker, R, T, (const dalign_dtw_args *args), (args))                                        \
+  K(dalign_status, dalign_dtw, R, T, (const dalign_dtw_args *args, int64_t begin, int64_t end, void *workspace),   \
+    (args, begin, end, workspace))                                                                                 \
+  K(dalign_status, dalign_dtw_open, R, T, (const dalign_dtw_args *args, int64_t item, void *shared),               \
+    (args, item, shared))
 
 /* Those without a result stand apart, for the return statement. */
-#define PROCEDURES(K, R, T) K(dalign_softdtw_work, R, T, (void *shared, void *memory), (shared, memory))
+#define PROCEDURES(K, R, T)                                                    \
+  K(dalign_softdtw_work, R, T, (void *shared, void *memory), (shared, memory)) \
+  K(dalign_dtw_work, R, T, (void *shared, void *memory), (shared, memory))     \
+  K(dalign_dtw_close, R, T, (void *shared), (shared))
 
 #if defined __x86_64__
 #define LEVELS(X) X(generic) X(avx2) X(avx512)

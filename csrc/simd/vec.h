@@ -11,6 +11,7 @@
  *   v_all_below(a, b)      whether a < b in every lane (false for NaN)
  *   v_shift_up(v, in)      lane r takes lane r - 1 of v, lane 0 the last lane of in
  *   v_shift_down(v, in)    lane r takes lane r + 1 of v, the last lane takes lane 0 of in
+ *   v_transpose(rows)      LANES vectors: lane k of vector i changes places with lane i of vector k
  *   v_split(v, e, &m, &s)  v 2^e = m 2^s with 1 <= m < 2 for v > 0; m = 0, s = SCALED_NONE for v = 0; NaN stays NaN
  */
 #include <math.h>

@@ -41,6 +41,8 @@ typedef __m256d vec;
 #undef v_shift_up
 #undef v_shift_down
 #undef v_split
+#undef v_transpose
+#define v_transpose FN(v_transpose_)
 #define v_ldexp FN(v_ldexp_)
 #define v_shift_up FN(v_shift_up_)
 #define v_shift_down FN(v_shift_down_)
@@ -104,3 +106,36 @@ DALIGN_INLINE void v_split(vec v, vec e, vec *m, vec *sum) {
 }
 
 #endif
+
+/* Pairs of rows within 128 bits, then pairs of 128 bits. */
+DALIGN_INLINE void v_transpose(vec *a) {
+#if DALIGN_F32
+  vec t[8];
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+    t[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4)
+    for (int h = 0; h < 2; h++) {
+      const __m256d upper = _mm256_castps_pd(t[i + h]), lower = _mm256_castps_pd(t[i + 2 + h]);
+      a[i + 2 * h] = _mm256_castpd_ps(_mm256_unpacklo_pd(upper, lower));
+      a[i + 2 * h + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(upper, lower));
+    }
+  for (int k = 0; k < 4; k++) {
+    const vec upper = a[k];
+    a[k] = _mm256_permute2f128_ps(upper, a[4 + k], 0x20);
+    a[4 + k] = _mm256_permute2f128_ps(upper, a[4 + k], 0x31);
+  }
+#else
+  for (int i = 0; i < 4; i += 2) {
+    const vec upper = a[i];
+    a[i] = _mm256_unpacklo_pd(upper, a[i + 1]);
+    a[i + 1] = _mm256_unpackhi_pd(upper, a[i + 1]);
+  }
+  for (int k = 0; k < 2; k++) {
+    const vec upper = a[k];
+    a[k] = _mm256_permute2f128_pd(upper, a[2 + k], 0x20);
+    a[2 + k] = _mm256_permute2f128_pd(upper, a[2 + k], 0x31);
+  }
+#endif
+}

@@ -3,15 +3,18 @@
 
 #undef VI
 #undef V_MASK
+#undef V_SHUFFLE
 #if DALIGN_F32
 #define LANES 16
 #define VI(op) _mm512_##op##_ps
 #define V_MASK __mmask16
+#define V_SHUFFLE _mm512_shuffle_f32x4
 typedef __m512 vec;
 #else
 #define LANES 8
 #define VI(op) _mm512_##op##_pd
 #define V_MASK __mmask8
+#define V_SHUFFLE _mm512_shuffle_f64x2
 typedef __m512d vec;
 #endif
 
@@ -47,6 +50,8 @@ typedef __m512d vec;
 #undef v_shift_up
 #undef v_shift_down
 #undef v_split
+#undef v_transpose
+#define v_transpose FN(v_transpose_)
 #define v_shift_up FN(v_shift_up_)
 #define v_shift_down FN(v_shift_down_)
 #define v_split FN(v_split_)
@@ -65,6 +70,40 @@ DALIGN_INLINE vec v_shift_down(vec v, vec in) {
 #else
   return _mm512_castsi512_pd(_mm512_alignr_epi64(_mm512_castpd_si512(in), _mm512_castpd_si512(v), 1));
 #endif
+}
+
+/* Pairs of rows within 128 bits, then pairs of 128 bits. */
+DALIGN_INLINE void v_transpose(vec *a) {
+#if DALIGN_F32
+  vec t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+    t[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4)
+    for (int h = 0; h < 2; h++) {
+      const __m512d upper = _mm512_castps_pd(t[i + h]), lower = _mm512_castps_pd(t[i + 2 + h]);
+      a[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(upper, lower));
+      a[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(upper, lower));
+    }
+  enum { quarter = 4 };
+#else
+  for (int i = 0; i < 8; i += 2) {
+    const vec upper = a[i];
+    a[i] = _mm512_unpacklo_pd(upper, a[i + 1]);
+    a[i + 1] = _mm512_unpackhi_pd(upper, a[i + 1]);
+  }
+  enum { quarter = 2 };
+#endif
+  for (int k = 0; k < quarter; k++) {
+    const vec r0 = a[k], r1 = a[quarter + k], r2 = a[2 * quarter + k], r3 = a[3 * quarter + k];
+    const vec even_up = V_SHUFFLE(r0, r1, 0x88), odd_up = V_SHUFFLE(r0, r1, 0xdd);
+    const vec even_low = V_SHUFFLE(r2, r3, 0x88), odd_low = V_SHUFFLE(r2, r3, 0xdd);
+    a[k] = V_SHUFFLE(even_up, even_low, 0x88);
+    a[quarter + k] = V_SHUFFLE(odd_up, odd_low, 0x88);
+    a[2 * quarter + k] = V_SHUFFLE(even_up, even_low, 0xdd);
+    a[3 * quarter + k] = V_SHUFFLE(odd_up, odd_low, 0xdd);
+  }
 }
 
 DALIGN_INLINE void v_split(vec v, vec e, vec *m, vec *sum) {

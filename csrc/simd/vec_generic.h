@@ -51,6 +51,8 @@ typedef VEC_INT bits __attribute__((vector_size(16)));
 #undef v_shift_up
 #undef v_shift_down
 #undef v_split
+#undef v_transpose
+#define v_transpose FN(v_transpose_)
 #define v_load FN(v_load_)
 #define v_store FN(v_store_)
 #define v_set1 FN(v_set1_)
@@ -159,6 +161,15 @@ DALIGN_INLINE vec v_shift_down(vec v, vec in) {
 }
 
 /* The exponent's whole number comes back to a float by the low bits of VEC_MAGIC. */
+DALIGN_INLINE void v_transpose(vec *a) {
+  for (int i = 0; i < LANES; i++)
+    for (int k = 0; k < i; k++) {
+      const REAL upper = a[k][i];
+      a[k][i] = a[i][k];
+      a[i][k] = upper;
+    }
+}
+
 DALIGN_INLINE void v_split(vec v, vec e, vec *m, vec *sum) {
   const bits low = ((VEC_INT)1 << VEC_DIGITS) - 1 + (bits){0}, one = (bits)v_set1(1), positive = v > 0;
   const vec nan = (vec)((bits)v & (v != v));

@@ -1,0 +1,204 @@
+/* lattice_tile.h: a lattice cut into groups, strips and tiles, and the costs of a tile. What every recursion over a lattice
+ * shares. Included once per element type, after cost_tile.h.
+ *
+ *   row          one frame of x; strip: LANES rows; group: TILE_STRIPS strips
+ *   step         strip s of a group works on column step - s LANES - lane (see cost_tile.h)
+ *   tile         TILE_STEPS steps of a group */
+#undef lattice_view
+#undef GROUP_ROWS
+#define lattice_view FN(dalign_lattice_view)
+#define GROUP_ROWS (TILE_STRIPS * LANES)
+
+#ifndef DALIGN_LATTICE_TILE
+#define DALIGN_LATTICE_TILE
+/* What costs of a tile may be besides plain numbers. */
+enum { COSTS_PLAIN = 0, COSTS_NAN = 1, COSTS_FAR = 2 };
+#endif
+
+/* One item's lattice. Arrays as given are float or double, whatever REAL is. */
+typedef struct {
+  int64_t n, m, groups;
+  int64_t row_stride; /* numbers from one row of the given costs to the next */
+  int given_f32;
+  const void *cost;    /* the costs, or NULL: */
+  features frames;     /* they come from features */
+  int64_t *low, *high; /* columns of each row inside the band, rows up to whole groups (empty beyond n) */
+  REAL cost_limit;     /* costs from here on are far */
+} lattice_view;
+
+static int64_t FN(minimum_)(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static int64_t FN(maximum_)(int64_t a, int64_t b) { return a > b ? a : b; }
+
+static int64_t FN(group_count_)(int64_t n) { return (n + GROUP_ROWS - 1) / GROUP_ROWS; }
+
+/* ------------------------------------------------------------------------------------------------ band */
+
+/* Sakoe and Chiba's band around the diagonal; < 0: none. */
+static int FN(in_band_)(int64_t i, int64_t j, int64_t n, int64_t m, double band) {
+  const double longest = (double)((n > m ? n : m) - 1);
+  return band < 0 || fabs((double)i * (double)(m - 1) - (double)j * (double)(n - 1)) <= band * longest;
+}
+
+/* First and last column of row i in the band. */
+static void FN(band_columns_)(int64_t i, int64_t n, int64_t m, double band, int64_t *low, int64_t *high) {
+  *low = 0, *high = m - 1;
+  if (band < 0 || n == 1) return;
+  const double centre = (double)i * (double)(m - 1) / (double)(n - 1);
+  const double half = band * (double)((n > m ? n : m) - 1) / (double)(n - 1);
+  if (centre - half > 0) *low = (int64_t)ceil(centre - half);
+  if (centre + half < (double)(m - 1)) *high = (int64_t)floor(centre + half);
+  while (*low > 0 && FN(in_band_)(i, *low - 1, n, m, band)) --*low;
+  while (*low < m - 1 && !FN(in_band_)(i, *low, n, m, band)) ++*low;
+  while (*high < m - 1 && FN(in_band_)(i, *high + 1, n, m, band)) ++*high;
+  while (*high > 0 && !FN(in_band_)(i, *high, n, m, band)) --*high;
+}
+
+/* Itakura's parallelogram between lines of slope 1 / s and s (of the diagonal's) from both corners: with u = i / (n - 1) and
+ * v = j / (m - 1), u / s <= v <= s u and (1 - u) / s <= 1 - v <= s (1 - u). Whole numbers on both sides of each <=. */
+static int FN(in_itakura_)(int64_t i, int64_t j, int64_t n, int64_t m, double s) {
+  const double u = (double)i * (double)(m - 1), v = (double)j * (double)(n - 1);
+  const double rest_u = (double)(n - 1 - i) * (double)(m - 1), rest_v = (double)(m - 1 - j) * (double)(n - 1);
+  return u <= s * v && v <= s * u && rest_u <= s * rest_v && rest_v <= s * rest_u;
+}
+
+/* Narrows the columns of row i to the parallelogram, which holds both corners and may be empty in between. */
+static void FN(itakura_columns_)(int64_t i, int64_t n, int64_t m, double s, int64_t *low, int64_t *high) {
+  if (s <= 0 || n == 1 || m == 1) return;
+  const double rise = (double)(m - 1) / (double)(n - 1), u = (double)i * rise, rest = (double)(n - 1 - i) * rise;
+  const double first = fmax(u / s, (double)(m - 1) - rest * s), last = fmin(u * s, (double)(m - 1) - rest / s);
+  *low = FN(maximum_)(*low, (int64_t)floor(fmax(first, 0)));
+  *high = FN(minimum_)(*high, (int64_t)ceil(fmin(last, (double)(m - 1))));
+  while (*low <= *high && !FN(in_itakura_)(i, *low, n, m, s)) ++*low;
+  while (*high >= *low && !FN(in_itakura_)(i, *high, n, m, s)) --*high;
+}
+
+/* band < 0, itakura 0: none. Rows beyond n are empty. */
+static void FN(set_band_)(lattice_view *l, double band, double itakura) {
+  for (int64_t i = 0; i < l->groups * GROUP_ROWS; i++) {
+    l->low[i] = INT64_MAX / 2, l->high[i] = -1;
+    if (i >= l->n) continue;
+    FN(band_columns_)(i, l->n, l->m, band, &l->low[i], &l->high[i]);
+    FN(itakura_columns_)(i, l->n, l->m, itakura, &l->low[i], &l->high[i]);
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------ strips */
+
+static int FN(strips_of_)(const lattice_view *l, int64_t group) {
+  const int64_t rows = FN(minimum_)(l->n - group * GROUP_ROWS, GROUP_ROWS);
+  return (int)((rows + LANES - 1) / LANES);
+}
+
+/* Steps [begin, end) of strip s of a group. A strip whose rows leave the band before the last column runs one step more,
+ * and one whose rows enter it after the first column begins one step early: all cells of such a step are outside, and it
+ * passes zeros on and takes up what lies diagonal to the first cell. */
+static void FN(strip_steps_)(const lattice_view *l, int64_t group, int s, int64_t *begin, int64_t *end) {
+  const int64_t first = group * GROUP_ROWS + s * LANES, last = FN(minimum_)(first + LANES, l->n) - 1;
+  *begin = (l->low[first] > 0 ? l->low[first] - 1 : 0) + s * LANES;
+  *end = l->high[last] + (last - first) + s * LANES + 1 + (l->high[last] < l->m - 1);
+}
+
+/* Steps of the group's strips, together. */
+static void FN(group_steps_)(const lattice_view *l, int64_t group, int64_t *begin, int64_t *end) {
+  int64_t ignored;
+  FN(strip_steps_)(l, group, 0, begin, &ignored);
+  FN(strip_steps_)(l, group, FN(strips_of_)(l, group) - 1, &ignored, end);
+}
+
+static int64_t FN(tiles_of_)(int64_t begin, int64_t end) { return (end - begin + TILE_STEPS - 1) / TILE_STEPS; }
+
+static int FN(clamp_to_tile_)(int64_t step) { return step < 0 ? 0 : step > TILE_STEPS ? TILE_STEPS : (int)step; }
+
+/* Steps of each strip in the tile that begins at a step, from there. */
+static void FN(place_strips_)(const lattice_view *l, int64_t group, int64_t step, int *begin, int *end) {
+  for (int s = 0; s < FN(strips_of_)(l, group); s++) {
+    int64_t from, to;
+    FN(strip_steps_)(l, group, s, &from, &to);
+    begin[s] = FN(clamp_to_tile_)(from - step);
+    end[s] = FN(clamp_to_tile_)(to - step);
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------ costs */
+
+/* Steps [from, to) of lane r: cells outside [low, high] of the row get +inf, and with costs given the others theirs.
+ * shift: column of the lane at step 0 of the tile. */
+static void FN(lane_costs_)(const lattice_view *l, REAL *tile, int64_t row, int64_t shift, int64_t from, int64_t to) {
+  const int64_t low = FN(minimum_)(FN(maximum_)(l->low[row] - shift, from), to);
+  const int64_t high = FN(maximum_)(FN(minimum_)(l->high[row] - shift + 1, to), low);
+  for (int64_t t = from; t < low; t++) tile[t * LANES] = (REAL)INFINITY;
+  if (l->cost)
+    for (int64_t t = low; t < high; t++)
+      tile[t * LANES] = load_given(l->cost, row * l->row_stride + shift + t, l->given_f32);
+  for (int64_t t = high; t < to; t++) tile[t * LANES] = (REAL)INFINITY;
+}
+
+/* Given costs of LANES steps, all of whose cells are inside: lane r holds row r from its column on. */
+static void FN(turn_block_)(const lattice_view *l, int64_t row, int64_t column, REAL *tile) {
+  const REAL *from = (const REAL *)l->cost + row * l->row_stride + column;
+  vec rows[LANES];
+  for (int r = 0; r < LANES; r++) rows[r] = v_loadu(from + r * (l->row_stride - 1));
+  v_transpose(rows);
+  for (int t = 0; t < LANES; t++) v_store(tile + t * LANES, rows[t]);
+}
+
+/* Given costs of steps [from, to), all of whose cells are inside. */
+static void FN(inner_costs_)(const lattice_view *l, REAL *tile, int64_t row, int64_t shift, int64_t from, int64_t to) {
+  int64_t t = from;
+  if (l->given_f32 == DALIGN_F32)
+    for (; t + LANES <= to; t += LANES) FN(turn_block_)(l, row, shift + t, tile + t * LANES);
+  for (int r = 0; r < LANES; r++) FN(lane_costs_)(l, tile + r, row + r, shift - r, t, to);
+}
+
+/* Costs given, or +inf where costs of features do not count, of steps [begin, end) of the strip whose first row is row.
+ * Between the two ramps every lane is inside its row's columns. */
+static void FN(strip_costs_)(const lattice_view *l, REAL *tile, int64_t row, int64_t shift, int64_t begin,
+                             int64_t end) {
+  const int64_t last = row + LANES - 1;
+  const int64_t from = FN(minimum_)(FN(maximum_)(l->low[last] + LANES - 1 - shift, begin), end);
+  const int64_t to = FN(maximum_)(FN(minimum_)(l->high[row] + 1 - shift, end), from);
+  for (int r = 0; r < LANES; r++) {
+    FN(lane_costs_)(l, tile + r, row + r, shift - r, begin, from);
+    FN(lane_costs_)(l, tile + r, row + r, shift - r, to, end);
+  }
+  if (l->cost) FN(inner_costs_)(l, tile, row, shift, from, to);
+}
+
+static int FN(judge_costs_)(const lattice_view *l, const REAL *cost, int64_t numbers) {
+  int found = COSTS_PLAIN;
+  for (int64_t i = 0; i < numbers; i++) {
+    if (cost[i] != cost[i] || cost[i] == -(REAL)INFINITY)
+      found |= COSTS_NAN;
+    else if (cost[i] != (REAL)INFINITY && !(fabs((double)cost[i]) < l->cost_limit))
+      found |= COSTS_FAR;
+  }
+  return found;
+}
+
+static int FN(costs_are_plain_)(const lattice_view *l, const REAL *cost, int64_t steps) {
+  const vec limit = v_set1(l->cost_limit);
+  int plain = 1;
+  for (int64_t t = 0; t < steps; t++) plain &= v_all_below(v_abs(v_load(cost + t * LANES)), limit);
+  return plain;
+}
+
+/* Costs of the strips' steps [begin[s], end[s]) in the tile of a group that begins at a step, +inf outside lattice and band.
+ * check: tells of numbers that are not plain. Frames are looked at before the +inf come in, so that only odd numbers cost
+ * the closer look. */
+static int FN(fill_costs_)(const lattice_view *l, int64_t group, int64_t step, const int *begin, const int *end,
+                           int check, REAL *cost) {
+  const int strips = FN(strips_of_)(l, group);
+  int found = COSTS_PLAIN;
+  if (!l->cost) FN(dalign_cost_tile)(&l->frames, group * TILE_STRIPS, strips, step, begin, end, cost);
+  for (int s = 0; s < strips; s++) {
+    REAL *tile = cost + s * TILE_PITCH * LANES;
+    const int steps = end[s] - begin[s];
+    if (steps <= 0) continue;
+    int plain = !check || (!l->cost && FN(costs_are_plain_)(l, tile + begin[s] * LANES, steps));
+    FN(strip_costs_)(l, tile, group * GROUP_ROWS + s * LANES, step - s * LANES, begin[s], end[s]);
+    if (!plain && l->cost) plain = FN(costs_are_plain_)(l, tile + begin[s] * LANES, steps);
+    if (!plain) found |= FN(judge_costs_)(l, tile + begin[s] * LANES, steps * LANES);
+  }
+  return found;
+}
