@@ -86,30 +86,48 @@ static void FN(cut_dtw_)(problem *p, dalign_arena *a, int64_t n, int64_t m) {
 
 /* ------------------------------------------------------------------------------------------------ a tile */
 
-/* Steps [from, to) of strips [first, first + count), count_steps and offsets known to the compiler in the classic case. */
-DALIGN_INLINE void FN(dtw_steps_)(const problem *p, worker *w, int classic, int first, int count, int from, int to) {
-  const int steps = classic ? 3 : p->args.steps;
+/* Steps [from, to) of strips [first, first + count), any steps. A weight of 0 makes a NaN of a blocked cell, which v_min's
+ * order passes over. */
+static void FN(any_steps_)(const problem *p, worker *w, int first, int count, int from, int to) {
   for (int t = from; t < to; t++)
     for (int s = first; s < first + count; s++) {
       REAL *cell = w->sum + (HISTORY + t) * PITCH + HALO + s * LANES;
       const vec c = v_load(w->cost + (s * TILE_PITCH + t) * LANES);
-      if (classic) {
-        const vec beside = v_min(v_loadu(cell - PITCH - 1), v_load(cell - PITCH));
-        v_store(cell, v_add(v_min(v_loadu(cell - 2 * PITCH - 1), beside), c));
-        continue;
-      }
       vec best = v_set1((REAL)INFINITY);
-      for (int k = 0; k < steps; k++) /* weight 0 makes a NaN of a blocked cell, which v_min's order passes over */
+      for (int k = 0; k < p->args.steps; k++)
         best = v_min(v_muladd(c, v_set1(p->weight[k]), v_loadu(cell - p->offset[k])), best);
       v_store(cell, best);
     }
 }
 
+/* The same for the three unit steps of weight 1, whose numbers stay in registers from step to step. */
+DALIGN_INLINE void FN(classic_steps_)(worker *w, int first, int count, int from, int to) {
+  REAL *cells = w->sum + (HISTORY + from) * PITCH + HALO + first * LANES;
+  const REAL *costs = w->cost + (first * TILE_PITCH + from) * LANES;
+  vec left[TILE_STRIPS], diagonal[TILE_STRIPS];
+  for (int s = 0; s < count; s++) {
+    left[s] = v_load(cells + s * LANES - PITCH);
+    diagonal[s] = v_loadu(cells + s * LANES - 2 * PITCH - 1);
+  }
+  for (int t = from; t < to; t++, cells += PITCH, costs += LANES) {
+    const vec above = v_load(cells - PITCH - LANES);
+    for (int s = count - 1; s >= 0; s--) {
+      const vec up = v_shift_up(left[s], s ? left[s ? s - 1 : 0] : above);
+      left[s] = v_add(v_min(v_min(diagonal[s], left[s]), up), v_load(costs + s * TILE_PITCH * LANES));
+      diagonal[s] = up;
+      v_store(cells + s * LANES, left[s]);
+    }
+  }
+}
+
 static void FN(dtw_segment_)(const problem *p, worker *w, int first, int count, int from, int to) {
-  if (p->classic)
-    FN(dtw_steps_)(p, w, 1, first, count, from, to);
-  else
-    FN(dtw_steps_)(p, w, 0, first, count, from, to);
+#define CLASSIC(c) FN(classic_steps_)(w, first, c, from, to)
+  if (p->classic) {
+    EACH_COUNT(count, CLASSIC)
+  } else {
+    FN(any_steps_)(p, w, first, count, from, to);
+  }
+#undef CLASSIC
 }
 
 static void FN(fill_steps_)(REAL *steps, int count, int lanes) {

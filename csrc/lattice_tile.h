@@ -11,6 +11,15 @@
 
 #ifndef DALIGN_LATTICE_TILE
 #define DALIGN_LATTICE_TILE
+/* One copy of a recursion for each count of strips, for the compiler to specialise. */
+#define EACH_COUNT(count, call) \
+  switch (count) {              \
+    case 1: call(1); break;     \
+    case 2: call(2); break;     \
+    case 3: call(3); break;     \
+    default: call(4);           \
+  }
+
 /* What costs of a tile may be besides plain numbers. */
 enum { COSTS_PLAIN = 0, COSTS_NAN = 1, COSTS_FAR = 2 };
 #endif
@@ -179,26 +188,23 @@ static int FN(judge_costs_)(const lattice_view *l, const REAL *cost, int64_t num
 static int FN(costs_are_plain_)(const lattice_view *l, const REAL *cost, int64_t steps) {
   const vec limit = v_set1(l->cost_limit);
   int plain = 1;
-  for (int64_t t = 0; t < steps; t++) plain &= v_all_below(v_abs(v_load(cost + t * LANES)), limit);
+  for (int64_t t = 0; t < steps; t++) plain &= v_all_plain(v_load(cost + t * LANES), limit);
   return plain;
 }
 
 /* Costs of the strips' steps [begin[s], end[s]) in the tile of a group that begins at a step, +inf outside lattice and band.
- * check: tells of numbers that are not plain. Frames are looked at before the +inf come in, so that only odd numbers cost
- * the closer look. */
+ * check: tells of numbers that are not plain; only where some are does it look at each. */
 static int FN(fill_costs_)(const lattice_view *l, int64_t group, int64_t step, const int *begin, const int *end,
                            int check, REAL *cost) {
   const int strips = FN(strips_of_)(l, group);
   int found = COSTS_PLAIN;
   if (!l->cost) FN(dalign_cost_tile)(&l->frames, group * TILE_STRIPS, strips, step, begin, end, cost);
   for (int s = 0; s < strips; s++) {
-    REAL *tile = cost + s * TILE_PITCH * LANES;
+    REAL *tile = cost + s * TILE_PITCH * LANES, *first = tile + begin[s] * LANES;
     const int steps = end[s] - begin[s];
     if (steps <= 0) continue;
-    int plain = !check || (!l->cost && FN(costs_are_plain_)(l, tile + begin[s] * LANES, steps));
     FN(strip_costs_)(l, tile, group * GROUP_ROWS + s * LANES, step - s * LANES, begin[s], end[s]);
-    if (!plain && l->cost) plain = FN(costs_are_plain_)(l, tile + begin[s] * LANES, steps);
-    if (!plain) found |= FN(judge_costs_)(l, tile + begin[s] * LANES, steps * LANES);
+    if (check && !FN(costs_are_plain_)(l, first, steps)) found |= FN(judge_costs_)(l, first, steps * LANES);
   }
   return found;
 }

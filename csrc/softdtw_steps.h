@@ -205,15 +205,6 @@ DALIGN_INLINE void FN(backward_steps_)(const problem *p, worker *w, int first, i
   }
 }
 
-/* The copies of the two recursions that the compiler specialises. */
-#define EACH_COUNT(count, call) \
-  switch (count) {              \
-    case 1: call(1); break;     \
-    case 2: call(2); break;     \
-    case 3: call(3); break;     \
-    default: call(4);           \
-  }
-
 static void FN(forward_segment_)(const problem *p, worker *w, int first, int count, int from, int to, int keep,
                                  int is_start, int is_last) {
 #define PLAIN(c) FN(forward_steps_)(p, w, first, c, from, to, 0, 0, 0, is_last)

@@ -275,7 +275,8 @@ def _steps(steps: str | Sequence[Step] | None, weights: Sequence[float] | None) 
         steps = "symmetric1"
     if isinstance(steps, str):
         _checks.choice(steps, "steps (if a name)", tuple(STEP_PATTERNS))
-        pairs, usual = STEP_PATTERNS[steps]
+        named, usual = STEP_PATTERNS[steps]
+        pairs = list(named)
     else:
         pairs = _checks.steps(steps, LONGEST_STEP, MOST_STEPS)
         usual = (1.0,) * len(pairs)
@@ -328,10 +329,10 @@ class DTWFunction(BatchedFunction):
         invalid = value.isnan()
         if y is None:
             grad = _nan_where(_grad_lattice(x, rows, columns, weights), invalid, x_lengths, 1)
-            return grad if y_lengths is None else _zero_beyond(grad, y_lengths, 2), *(None,) * 10
+            return _zero_beyond(grad, y_lengths, 2), *(None,) * 10
         grads = _grad_features(x, y, ctx.metric, rows, columns, weights, ctx.needs_input_grad[:2])
-        lengths = (x_lengths, y_lengths)
-        return *(_nan_where(g, invalid, n, 1) for g, n in zip(grads, lengths, strict=True)), *(None,) * 9
+        sides = zip(grads, (x_lengths, y_lengths), strict=True)
+        return *(None if g is None else _nan_where(g, invalid, lengths, 1) for g, lengths in sides), *(None,) * 9
 
 
 def _refuse_second_derivative() -> NoReturn:
@@ -382,14 +383,13 @@ def _add_up(grads: Tensor, like: Tensor, at: Tensor) -> Tensor:
     return total.scatter_add_(1, at[..., None].expand(-1, -1, like.shape[2]), grads.view(*at.shape, like.shape[2]))
 
 
-def _nan_where(grad: Tensor | None, invalid: Tensor, lengths: Tensor | None, dim: int) -> Tensor | None:
+def _nan_where(grad: Tensor, invalid: Tensor, lengths: Tensor | None, dim: int) -> Tensor:
     """NaN for invalid items, but not beyond their lengths."""
-    if grad is None:
-        return None
-    filled = grad.masked_fill(invalid[:, None, None], torch.nan)
-    return filled if lengths is None else _zero_beyond(filled, lengths, dim)
+    return _zero_beyond(grad.masked_fill(invalid[:, None, None], torch.nan), lengths, dim)
 
 
-def _zero_beyond(grad: Tensor, lengths: Tensor, dim: int) -> Tensor:
+def _zero_beyond(grad: Tensor, lengths: Tensor | None, dim: int) -> Tensor:
+    if lengths is None:
+        return grad
     beyond = _checks.padding(grad.shape[dim], lengths)
     return grad.masked_fill(beyond.unsqueeze(3 - dim), 0)
