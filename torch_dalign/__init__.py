@@ -2,10 +2,23 @@
 
 from . import functional, plot
 from ._build_info import build_info
+from .averaging import SoftDTWBarycenter
+from .clustering import SoftDTWKMeans
 from .cost import pairwise
 from .dtw import dtw, dtw_path
 from .softdtw import SoftDTW, gak
 
 __version__: str = build_info()["version"]
 
-__all__ = ["SoftDTW", "build_info", "dtw", "dtw_path", "functional", "gak", "pairwise", "plot"]
+__all__ = [
+    "SoftDTW",
+    "SoftDTWBarycenter",
+    "SoftDTWKMeans",
+    "build_info",
+    "dtw",
+    "dtw_path",
+    "functional",
+    "gak",
+    "pairwise",
+    "plot",
+]
