@@ -248,7 +248,7 @@ def op_inputs(dtype: torch.dtype) -> dict[str, tuple]:
     return {
         "dtw": (cost, *lengths, *options, True),
         "dtw_features": (x, y, "manhattan", *lengths, *options, True),
-        "dtw_pairs": (x, y, "sqeuclidean", *items, *lengths, *options),
+        "dtw_pairs": (x, y, "sqeuclidean", *items, *lengths, *options, INF),
     }
 
 
@@ -257,7 +257,7 @@ def op_inputs(dtype: torch.dtype) -> dict[str, tuple]:
 def test_opcheck(name, dtype):
     op = getattr(torch.ops.dalign, name).default
     args = op_inputs(dtype)[name]
-    for need_path in (True, False) if isinstance(args[-1], bool) and name != "dtw_pairs" else (None,):
+    for need_path in (True, False) if isinstance(args[-1], bool) else (None,):
         torch.library.opcheck(op, args if need_path is None else (*args[:-1], need_path))
 
 
@@ -357,7 +357,7 @@ def test_the_op_refuses_odd_numbers(options):
 
 def test_the_pairs_op_refuses_odd_items():
     x = torch.rand(2, 3, 1)
-    options = (None, None, [1, 1], [1.0], -1.0, 0.0, False, False)
+    options = (None, None, [1, 1], [1.0], -1.0, 0.0, False, False, INF)
     for x_items, y_items in itertools.product(([0], [2], [-1]), repeat=2):
         if x_items == y_items == [0]:
             continue

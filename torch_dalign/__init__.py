@@ -6,6 +6,7 @@ from .averaging import SoftDTWBarycenter
 from .clustering import SoftDTWKMeans
 from .cost import pairwise
 from .dtw import dtw, dtw_path
+from .pairs import cdist_dtw, cdist_soft_dtw, dtw_neighbors
 from .softdtw import SoftDTW, gak
 
 __version__: str = build_info()["version"]
@@ -15,7 +16,10 @@ __all__ = [
     "SoftDTWBarycenter",
     "SoftDTWKMeans",
     "build_info",
+    "cdist_dtw",
+    "cdist_soft_dtw",
     "dtw",
+    "dtw_neighbors",
     "dtw_path",
     "functional",
     "gak",

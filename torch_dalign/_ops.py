@@ -177,5 +177,6 @@ def _(
     itakura: float,
     free_start: bool,
     free_end: bool,
+    limit: float,
 ) -> Tensor:
     return x.new_empty(x_items.shape)

@@ -110,7 +110,7 @@ def dtw(
     tensor([1.])
     """
     problem = _problem(x, y, metric, x_lengths, y_lengths)
-    options = _options(band, itakura, steps, step_weights, open_begin or subsequence, open_end or subsequence)
+    options = path_options(band, itakura, steps, step_weights, open_begin or subsequence, open_end or subsequence)
     return problem.value(options)
 
 
@@ -158,7 +158,7 @@ def dtw_path(
             [2, 1]])]
     """
     problem = _problem(x, y, metric, x_lengths, y_lengths)
-    options = _options(band, itakura, steps, step_weights, open_begin or subsequence, open_end or subsequence)
+    options = path_options(band, itakura, steps, step_weights, open_begin or subsequence, open_end or subsequence)
     _, paths, lengths = problem.run(options, True)
     return [path[:length] for path, length in zip(paths, lengths.tolist(), strict=True)]
 
@@ -203,7 +203,7 @@ def dtw_of_costs(
     tensor([0.])
     """
     problem = _problem(cost, None, "precomputed", x_lengths, y_lengths)
-    options = _options(band, itakura, steps, step_weights, open_begin or subsequence, open_end or subsequence)
+    options = path_options(band, itakura, steps, step_weights, open_begin or subsequence, open_end or subsequence)
     return problem.value(options)
 
 
@@ -256,7 +256,7 @@ def _problem(
     return _Problem(x, y, name, x_lengths, y_lengths)
 
 
-def _options(
+def path_options(
     band: float | None,
     itakura: float | None,
     steps: str | Sequence[Step] | None,
@@ -264,6 +264,7 @@ def _options(
     open_begin: bool,
     open_end: bool,
 ) -> Options:
+    """Options as the ops take them, checked."""
     pairs, weights = _steps(steps, step_weights)
     flat = [number for pair in pairs for number in pair]
     return Options(flat, weights, _checks.band(band), _checks.slope(itakura), bool(open_begin), bool(open_end))

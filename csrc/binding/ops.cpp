@@ -645,10 +645,11 @@ const int64_t *items_of(Arguments &arguments, const Tensor &items, int64_t count
   return values;
 }
 
-// Values of chosen pairs of two collections: pair k aligns x[x_items[k]] and y[y_items[k]].
+// Values of chosen pairs of two collections: pair k aligns x[x_items[k]] and y[y_items[k]]. A value above limit is +inf.
 Tensor dtw_pairs(const Tensor &x, const Tensor &y, std::string metric, const Tensor &x_items, const Tensor &y_items,
                  const OptionalTensor &x_lengths, const OptionalTensor &y_lengths, std::vector<int64_t> steps,
-                 std::vector<double> step_weights, double band, double itakura, bool free_start, bool free_end) {
+                 std::vector<double> step_weights, double band, double itakura, bool free_start, bool free_end,
+                 double limit) {
   const dalign_metric kind = metric_of(metric);
   STD_TORCH_CHECK(kind != DALIGN_NLL && x.dim() == 3 && y.dim() == 3 && x.size(2) == y.size(2) && x.size(1) > 0 &&
                       y.size(1) > 0 && x.size(2) > 0 && x.scalar_type() == y.scalar_type(),
@@ -661,6 +662,7 @@ Tensor dtw_pairs(const Tensor &x, const Tensor &y, std::string metric, const Ten
   args.y_lengths = lengths_of(arguments, y_lengths, y.size(0), args.m, "y_lengths");
   args.x_items = items_of(arguments, x_items, args.batch, x.size(0), "x_items");
   args.y_items = items_of(arguments, y_items, args.batch, y.size(0), "y_items");
+  args.limit = limit;
   features_of_path(arguments, args, x, y, kind);
   return std::get<0>(best_paths(args, x, false));
 }
@@ -690,7 +692,7 @@ STABLE_TORCH_LIBRARY(dalign, m) {
         "-> (Tensor, Tensor, Tensor)");
   m.def("dtw_pairs(Tensor x, Tensor y, str metric, Tensor x_items, Tensor y_items, Tensor? x_lengths, Tensor? "
         "y_lengths, int[] steps, "
-        "float[] step_weights, float band, float itakura, bool free_start, bool free_end) "
+        "float[] step_weights, float band, float itakura, bool free_start, bool free_end, float limit) "
         "-> Tensor");
 }
 
