@@ -1,0 +1,1 @@
+"""The pictures of docs/gallery.md: ``python -m experiments.gallery``. Synthetic series, seeded; under a minute."""
