@@ -28,7 +28,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 TOLERANCE = 1e-8
-"""Of the loss, relatively: so small that the number of iterations is what ends most of them, and the same for all."""
+"""Of the loss, relatively: small enough for no method to end before it has converged or reached its last iteration."""
 
 
 def run(dataset: Dataset, settings: Settings) -> Found:

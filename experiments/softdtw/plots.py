@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.plots import COLOURS
 from experiments.softdtw import paper
 from experiments.softdtw.settings import EUCLIDEAN, GAMMAS, STARTS, soft
 from experiments.softdtw.tables import (
@@ -19,6 +18,7 @@ from experiments.softdtw.tables import (
     win_rate,
 )
 
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
 SIDE = 3.4  # inches of one panel
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
-from experiments.bench.report import table
 from experiments.softdtw import paper
 from experiments.softdtw.settings import EUCLIDEAN, EXPERIMENTS, GAMMAS, STARTS, soft
 
@@ -165,6 +164,12 @@ def _resampled(entries: Iterable[Mapping[str, Any]]) -> str:
     """The longest series that any experiment used, where it was shortened."""
     used = {entry["used_length"] for entry in entries if entry["used_length"] < entry["set"]["longest"]}
     return ", ".join(map(str, sorted(used)))
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A markdown table, numbers to the right."""
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (heads, rule, *rows))
 
 
 def _count(entries: Iterable[str]) -> str:
