@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -238,6 +242,50 @@ def test_threads_give_the_same_bits(shape):
         torch.set_num_threads(before)
     assert torch.equal(results[0][0], results[1][0])
     assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
+
+
+ONE_PROCESS = """
+import json, torch, torch_dalign as dalign
+from torch_dalign import functional
+torch.manual_seed(0)
+found = []
+for n, m in ((1, 1), (50, 7), (66, 131), (140, 60)):
+    for dtype in (torch.float32, torch.float64):
+        cost = torch.rand(1, n, m).to(dtype)
+        for options in ({}, {"steps": "2-1", "subsequence": True}, {"band": 4, "steps": "symmetric2"}):
+            path = dalign.dtw_path(cost, metric="precomputed", **options)[0]
+            found.append([functional.dtw(cost, **options).item(), path.tolist()])
+print(json.dumps([dalign.build_info()["isa"], found]))
+"""
+
+
+def run_on(level: str) -> list:
+    """What a process prints that is told to use an instruction set."""
+    environment = {**os.environ, "DALIGN_ISA": level}
+    done = subprocess.run([sys.executable, "-c", ONE_PROCESS], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    isa, found = json.loads(done.stdout)
+    assert isa == level
+    return found
+
+
+@pytest.mark.parametrize("level", dalign.build_info()["isa_levels"])
+def test_every_instruction_set_finds_the_same_paths(level):
+    torch.manual_seed(0)
+    found = iter(run_on(level))
+    for n, m in ((1, 1), (50, 7), (66, 131), (140, 60)):
+        for dtype in DTYPES:
+            cost = torch.rand(1, n, m)[0].double().numpy()
+            for steps, weights, ends, band in (
+                (*STEP_PATTERNS["symmetric1"], False, None),
+                (*STEP_PATTERNS["2-1"], True, None),
+                (*STEP_PATTERNS["symmetric2"], False, 4),
+            ):
+                value, path = next(found)
+                expected, best = reference.dtw(cost, steps, weights, band, None, ends, ends)
+                np.testing.assert_allclose(value, expected, **tolerance(dtype))
+                if dtype == torch.float64 or n * m < 10000:  # in float32 another path may be as good
+                    assert path == best.tolist()
 
 
 def op_inputs(dtype: torch.dtype) -> dict[str, tuple]:
