@@ -59,7 +59,7 @@ class SoftDTWKMeans(Estimator):
     tol : float, default 1e-5
         An update that lowers the inertia by less than this share of it is the last. As soft-DTW may be about 0, the
         share is that of gamma times the sum of weights at least.
-    max_iter_barycenter : int, default 10
+    max_iter_barycenter : int, default 20
         At most so many iterations for one update of a center, from where it is.
     batch_size : int, optional
         Update the centers after so many series (of each rank), drawn in a new order in every pass, as minibatch k-means
@@ -127,7 +127,7 @@ class SoftDTWKMeans(Estimator):
         length: int | None = None,
         max_iter: int = 50,
         tol: float = 1e-5,
-        max_iter_barycenter: int = 10,
+        max_iter_barycenter: int = 20,
         batch_size: int | None = None,
         random_state: Any = None,
         progress: bool = False,
