@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.bench import antidiagonal, peers, plots, problems, softdtw, suites, worker
-from experiments.bench.figures import figures
+from experiments.bench import antidiagonal, packages, plots, suites, worker
 from experiments.bench.harness import Job, Limits, Policy, Predictor, Spread, interleave, peak_extra_bytes
 from experiments.bench.options import RESULTS, Options
-from experiments.bench.problems import Case
-from experiments.bench.report import Figure, Report, Row
+from experiments.bench.report import Figure
+from experiments.bench.softdtw import PICTURES, peers, problems, suite
+from experiments.bench.softdtw.figures import figures
+from experiments.bench.softdtw.problems import Case
+from experiments.bench.softdtw.report import Report, Row
 
 RESET_PEAK = Path("/proc/self/clear_refs")
 
@@ -192,7 +194,7 @@ class Endless(peers.PlainTorch):
 
 
 def test_a_missing_peer_is_reported_and_not_fatal():
-    loaded, presences = peers.load([Absent, peers.PlainTorch])
+    loaded, presences = packages.load([Absent, peers.PlainTorch])
     assert list(loaded) == [peers.PLAIN]
     assert [presence.missing for presence in presences] == ["ImportError: No module named 'absent'", None]
 
@@ -200,13 +202,13 @@ def test_a_missing_peer_is_reported_and_not_fatal():
 @pytest.fixture
 def state():
     """A run that knows the plain version and two bad ones, and keeps it short."""
-    loaded, _ = peers.load([peers.PlainTorch, Wrong, Endless])
-    plan = softdtw.Plan(policy=Policy(target=0.0, minimum=2, maximum=2, patience=0.1))
-    return softdtw.Run(Options(threads=(1,)), plan, loaded)
+    loaded, _ = packages.load([peers.PlainTorch, Wrong, Endless])
+    plan = suite.Plan(policy=Policy(target=0.0, minimum=2, maximum=2, patience=0.1))
+    return suite.Run(Options(threads=(1,)), plan, loaded)
 
 
 def measured(state, case):
-    softdtw._together(state, "grid", case, state.loaded.values(), (1,))
+    suite._together(state, "grid", case, state.loaded.values(), (1,))
     return {row.peer: row for row in state.rows if row.source == case.source and row.length == case.length}
 
 
@@ -362,14 +364,14 @@ def test_tables_show_skips_figures_and_missing_peers(report):
 
 def test_pictures_are_drawn(report, tmp_path):
     pytest.importorskip("matplotlib")
-    drawn = plots.draw(report, tmp_path)
-    assert [path.name for path in drawn] == [f"softdtw_{name}.png" for name in plots.PICTURES]
+    drawn = plots.draw(report, tmp_path, PICTURES)
+    assert [path.name for path in drawn] == [f"softdtw_{name}.png" for name in PICTURES]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.name)
 def test_committed_results_have_the_schema(path):
-    report = Report.from_json(json.loads(path.read_text()))
+    report = suites.find(path.stem).Report.from_json(json.loads(path.read_text()))
     assert report.suite == path.stem
     assert report.machine["cpu"]
     assert all(row.status in ("ok", "skipped", "failed") for row in report.rows)

@@ -1,14 +1,14 @@
 """Benchmarks: torch-dalign beside its peers, measured together in one run.
 
 ``python -m experiments.bench softdtw`` writes ``softdtw.json`` (every number), ``softdtw.md`` (tables) and PNG plots
-into ``experiments/bench/results``. The parts:
+into ``experiments/bench/results``. Each suite is a package; what they share:
 
 - ``harness``: timing, memory and the rule by which a combination is skipped; knows no algorithm,
 - ``worker``: the same in a process of its own, for peak memory and for another instruction set,
-- ``peers`` and ``antidiagonal``: what soft-DTW is compared with,
-- ``problems``: shapes, seeded inputs, float64 answers,
-- ``softdtw``: which combinations are measured; ``figures``: which figures are to be reached,
-- ``report`` and ``plots``: JSON, markdown and pictures.
+- ``session``: one run: options, loaded peers, families of measurements, the clock,
+- ``packages``: loading peers, their versions, numbers of threads,
+- ``inputs``: seeded features; ``antidiagonal``: the plain PyTorch version that checks all peers in float64,
+- ``report`` and ``plots``: JSON, markdown, figures to reach, parts of pictures.
 
 How the numbers are made
 ------------------------

@@ -24,9 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         minutes=asked.minutes,
         limits=Limits(asked.limit_seconds, asked.limit_gib),
     )
-    report = suites.find(asked.suite).run(options)
+    suite = suites.find(asked.suite)
+    report = suite.run(options)
     report.write(options.out)
-    pictures = plots.draw(report, options.out)
+    pictures = plots.draw(report, options.out, suite.PICTURES)
     print(report.figures_table())
     print(f"written: {options.out / report.suite}.json, .md and {len(pictures)} pictures")
 

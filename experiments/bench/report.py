@@ -1,12 +1,14 @@
-"""What a benchmark found: rows and figures, as JSON and as markdown tables."""
+"""What a benchmark found: rows and figures, as JSON and as markdown tables. What is in a row, each suite knows."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from typing_extensions import Self
 
 from .harness import Spread
 
@@ -16,76 +18,50 @@ STATUSES = ("ok", "skipped", "failed")
 
 @dataclass(frozen=True)
 class Row:
-    """One peer on one shape.
+    """One measurement: a base for the rows of the suites.
 
-    Attributes
-    ----------
-    family : str
-        The part of the benchmark it belongs to.
-    peer, source, threads, batch, length, dim, gamma
-        What ran; `length` is N = M.
-    status : str
-        "ok", "skipped" (by a prediction or the time budget) or "failed"; the last two say why in `reason`, and "ok"
-        says there when a result is not finite.
-    isa : str or None
-        Instruction set asked for, None for the default.
-    forward, forward_backward : Spread or None
-        Times in seconds.
-    value_error, gradient_error : float or None
-        Against float64, relative to the value and to the largest entry of the gradient.
-    extra_bytes : int or None
-        Peak memory of forward and backward beyond inputs, value and gradients.
+    They have the attributes `family` (the part of the benchmark), `peer`, `batch`, `length`, and `status`: "ok",
+    "skipped" (by a prediction or the time budget) or "failed"; the last two say why in `reason`, and "ok" says there
+    when a result is not finite. Those named in `spreads` are times.
     """
 
-    family: str
-    peer: str
-    source: str
-    threads: int
-    batch: int
-    length: int
-    dim: int
-    gamma: float
-    status: str = "ok"
-    reason: str | None = None
-    isa: str | None = None
-    forward: Spread | None = None
-    forward_backward: Spread | None = None
-    value_error: float | None = None
-    gradient_error: float | None = None
-    extra_bytes: int | None = None
+    spreads: ClassVar[tuple[str, ...]] = ()
 
-    @property
-    def cells(self) -> int:
-        """Cells of all lattices of the batch."""
-        return self.batch * self.length**2
-
-    def ns_per_cell(self, direction: str) -> float | None:
-        """Median nanoseconds per cell of "forward" or "forward_backward"."""
-        spread: Spread | None = getattr(self, direction)
-        return None if spread is None else spread.median * 1e9 / self.cells
-
-    @property
-    def bytes_per_cell(self) -> float | None:
-        """Extra bytes per cell."""
-        return None if self.extra_bytes is None else self.extra_bytes / self.cells
+    def derived(self) -> dict[str, float | None]:
+        """Return numbers that a reader of the JSON looks for, and that follow from the others."""
+        return {}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row with the derived numbers that a reader looks for."""
-        derived = {
-            "forward_ns_per_cell": self.ns_per_cell("forward"),
-            "forward_backward_ns_per_cell": self.ns_per_cell("forward_backward"),
-            "extra_bytes_per_cell": self.bytes_per_cell,
-        }
-        return {**asdict(self), **derived}
+        """Return the row with the derived numbers."""
+        return {**asdict(self), **self.derived()}
 
     @classmethod
-    def from_json(cls, entries: dict[str, Any]) -> Row:
+    def from_json(cls, entries: dict[str, Any]) -> Self:
         """Read a row; raises KeyError or TypeError when it does not have the schema."""
-        known = {name: entries[name] for name in cls.__dataclass_fields__}
-        for direction in ("forward", "forward_backward"):
-            if known[direction] is not None:
-                known[direction] = Spread(**known[direction])
+        known = {name: entries[name] for name in _names(cls)}
+        for name in cls.spreads:
+            if known[name] is not None:
+                known[name] = Spread(**known[name])
         return cls(**known)
+
+
+class Shaped(Protocol):
+    """What tables and plots by shape ask of a row."""
+
+    @property
+    def peer(self) -> str:
+        """Who ran."""
+
+    @property
+    def batch(self) -> int:
+        """Pairs."""
+
+    @property
+    def length(self) -> int:
+        """N = M."""
+
+
+RowT = TypeVar("RowT", bound=Shaped)
 
 
 @dataclass(frozen=True)
@@ -116,7 +92,9 @@ class Figure:
 
 @dataclass
 class Report:
-    """Everything one run found."""
+    """Everything one run found. Each suite has its own `row_type` and `tables`."""
+
+    row_type: ClassVar[type[Row]] = Row
 
     suite: str
     date: str
@@ -124,18 +102,18 @@ class Report:
     options: dict[str, Any]
     machine: dict[str, Any]
     peers: list[dict[str, Any]]
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Any] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
     schema: int = SCHEMA
 
-    def find(self, **wanted: Any) -> list[Row]:
+    def find(self, **wanted: Any) -> list[Any]:
         """Return the rows with these attributes."""
         return [row for row in self.rows if all(getattr(row, name) == value for name, value in wanted.items())]
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON objects."""
         figures = [{**asdict(figure), "verdict": figure.verdict} for figure in self.figures]
-        rest = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("rows", "figures")}
+        rest = {name: getattr(self, name) for name in _names(type(self)) if name not in ("rows", "figures")}
         return {**rest, "figures": figures, "rows": [row.to_json() for row in self.rows]}
 
     @classmethod
@@ -143,11 +121,9 @@ class Report:
         """Read a report; raises ValueError, KeyError or TypeError when it does not have the schema."""
         if entries["schema"] != SCHEMA:
             raise ValueError(f"schema: expected {SCHEMA}, got {entries['schema']}")
-        known = {name: entries[name] for name in cls.__dataclass_fields__}
-        known["rows"] = [Row.from_json(row) for row in entries["rows"]]
-        known["figures"] = [
-            Figure(**{name: figure[name] for name in Figure.__dataclass_fields__}) for figure in entries["figures"]
-        ]
+        known = {name: entries[name] for name in _names(cls)}
+        known["rows"] = [cls.row_type.from_json(row) for row in entries["rows"]]
+        known["figures"] = [Figure(**{name: figure[name] for name in _names(Figure)}) for figure in entries["figures"]]
         return cls(**known)
 
     def write(self, folder: Path) -> None:
@@ -159,14 +135,18 @@ class Report:
 
     def markdown(self) -> str:
         """Return all tables."""
-        return "\n".join([self._heading(), self.figures_table(), *self._time_tables(), *self._tables_by_length()])
+        return "\n".join([self._heading(), self.figures_table(), *self.tables()])
+
+    def tables(self) -> Iterable[str]:
+        """Return the tables of the rows."""
+        raise NotImplementedError
 
     def figures_table(self) -> str:
         """Return the figures to reach."""
         lines = [
             [
                 figure.name,
-                _number(figure.measured),
+                number(figure.measured),
                 _bound(figure, figure.required),
                 _bound(figure, figure.goal),
                 figure.verdict,
@@ -188,22 +168,6 @@ class Report:
         peers = [[peer["name"], peer["version"] or "-", peer["computes"], peer["missing"] or ""] for peer in self.peers]
         return "\n".join(lines) + table(["peer", "version", "computes in", "missing because"], peers)
 
-    def _time_tables(self) -> Iterable[str]:
-        """Return one table of times for each (family, source, dim, gamma, threads)."""
-        timed = [row for row in self.rows if row.family in ("grid", "gamma", "threads", "isa")]
-        for group in _unique((row.family, row.source, row.dim, row.gamma, row.threads, row.isa) for row in timed):
-            rows = [row for row in timed if (row.family, row.source, row.dim, row.gamma, row.threads, row.isa) == group]
-            yield _title(*group) + _by_shape(rows, _times) + "\n" + _errors_if_any(rows)
-
-    def _tables_by_length(self) -> Iterable[str]:
-        """Return growth of time and memory with length."""
-        for family, title in (("memory", "Extra memory"), ("growth", "Growth with length")):
-            rows = [row for row in self.rows if row.family == family]
-            for group in _unique((row.source, row.dim, row.threads) for row in rows):
-                chosen = [row for row in rows if (row.source, row.dim, row.threads) == group]
-                source, dim, threads = group
-                yield f"## {title}: {_given(source, dim)}, B = 1, {_threads(threads)}\n\n" + _by_shape(chosen, _memory)
-
 
 def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Return a markdown table."""
@@ -211,11 +175,11 @@ def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in cells)
 
 
-def _by_shape(rows: Sequence[Row], show: Callable[[Row], str]) -> str:
+def by_shape(rows: Sequence[RowT], show: Callable[[RowT], str]) -> str:
     """Return a table with a line per shape and a column per peer."""
-    peers = _unique(row.peer for row in rows)
+    peers = unique(row.peer for row in rows)
     found = {(row.batch, row.length, row.peer): row for row in rows}
-    shapes = _unique((row.batch, row.length) for row in rows)
+    shapes = unique((row.batch, row.length) for row in rows)
     lines = []
     for batch, length in shapes:
         cells = [found.get((batch, length, peer)) for peer in peers]
@@ -223,43 +187,11 @@ def _by_shape(rows: Sequence[Row], show: Callable[[Row], str]) -> str:
     return table(["B", "N = M", *peers], lines)
 
 
-def _times(row: Row) -> str:
-    if row.status != "ok":
-        return f"{row.status}: {row.reason}"
-    return f"{_number(row.ns_per_cell('forward'))} / {_number(row.ns_per_cell('forward_backward'))}"
-
-
-def _memory(row: Row) -> str:
-    if row.status != "ok":
-        return f"{row.status}: {row.reason}"
-    parts = [f"{_number(row.bytes_per_cell)} B per cell ({_number((row.extra_bytes or 0) / 2**20)} MiB)"]
-    if row.forward_backward is not None:
-        parts.append(f"{_times(row)} ns, {_number(row.forward_backward.median)} s")
-    return "; ".join(parts)
-
-
-def _errors_if_any(rows: Sequence[Row]) -> str:
-    checked = [row for row in rows if row.gradient_error is not None or (row.status == "ok" and row.reason)]
-    if not checked:
-        return ""
-    return "Error against float64 (value / gradient):\n\n" + _by_shape(checked, _errors) + "\n"
-
-
-def _errors(row: Row) -> str:
-    return row.reason or f"{_number(row.value_error, 2)} / {_number(row.gradient_error, 2)}"
-
-
-def _title(family: str, source: str, dim: int, gamma: float, threads: int, isa: str | None) -> str:
-    where = f", DALIGN_ISA={isa}" if isa else ""
-    what = f"{_given(source, dim)}, gamma {gamma:g}, {_threads(threads)}{where}"
-    return f"## ns per cell, forward / forward+backward: {what} ({family})\n\n"
-
-
-def _given(source: str, dim: int) -> str:
+def given(source: str, dim: int) -> str:
     return "from a given cost" if source == "cost" else f"from features, D = {dim}"
 
 
-def _threads(threads: int) -> str:
+def threads_named(threads: int) -> str:
     return "1 thread" if threads == 1 else f"{threads} threads"
 
 
@@ -267,7 +199,7 @@ def _bound(figure: Figure, bound: float | None) -> str:
     return "" if bound is None else f"{'>=' if figure.higher_is_better else '<='} {bound:g}"
 
 
-def _number(value: float | None, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3) -> str:
     """Show some significant digits, without exponents between .001 and a million."""
     if value is None:
         return "-"
@@ -276,6 +208,10 @@ def _number(value: float | None, digits: int = 3) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.{digits}g}"
 
 
-def _unique(items: Iterable[Any]) -> list[Any]:
+def _names(kind: type) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+def unique(items: Iterable[Any]) -> list[Any]:
     """Return the distinct items in the order of their first appearance."""
     return list(dict.fromkeys(items))

@@ -1,4 +1,4 @@
-"""Which benchmarks there are. A new one is a module with `run` and `work`, and a name in this list."""
+"""Which benchmarks there are. A new one is a package that offers what `Suite` tells, and a name in this list."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, cast
 
+from . import report
 from .options import Options
-from .report import Report
+from .plots import Picture
 
 NAMES = ("softdtw",)
 
 
 class Suite(Protocol):
-    """What a benchmark's module offers."""
+    """What a benchmark's package offers."""
 
-    def run(self, options: Options) -> Report:
+    @property
+    def Report(self) -> type[report.Report]:
+        """What `run` returns; reads its JSON again."""
+
+    @property
+    def PICTURES(self) -> Mapping[str, Picture]:
+        """Its pictures by name."""
+
+    def run(self, options: Options) -> report.Report:
         """Measure everything and return the report."""
 
     def work(self, job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import math
-import sys
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,14 +10,17 @@ from typing import Any
 
 from torch import Tensor
 
-from . import machine, peers, problems
+from .. import packages
+from ..harness import Job, Limits, Policy, Predictor, Spread, interleave, peak_extra_bytes
+from ..options import Options
+from ..packages import OURS
+from ..session import Session, conduct
+from ..worker import results
+from . import peers, problems
 from .figures import figures
-from .harness import Job, Limits, Policy, Predictor, Spread, interleave, peak_extra_bytes
-from .options import Options
-from .peers import OURS, Outcome, Peer
+from .peers import Outcome, Peer
 from .problems import MAIN_DIM, Case
 from .report import Report, Row
-from .worker import run_in_process
 
 DIRECTIONS = {"forward": False, "forward_backward": True}
 LONGEST_ON_THREADS = 32768
@@ -69,50 +70,24 @@ class Plan:
 
 
 @dataclass
-class Run:
-    """The state of a run: options, loaded peers, what has been seen, rows so far."""
+class Run(Session[Plan, Peer, Row]):
+    """The state of a run, with what was needed so far."""
 
-    options: Options
-    plan: Plan
-    loaded: dict[str, Peer]
-    rows: list[Row] = field(default_factory=list)
     seconds: Predictor = field(default_factory=Predictor)
     bytes: Predictor = field(default_factory=Predictor)
-    start: float = field(default_factory=time.monotonic)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.start
-
-    def say(self, text: str) -> None:
-        """Show progress."""
-        print(f"[{self.elapsed / 60:5.1f} min] {text}", file=sys.stderr, flush=True)
 
 
 def run(options: Options) -> Report:
     """Measure all families that are asked for."""
-    date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    loaded, presences = peers.load()
-    chosen = {name: peer for name, peer in loaded.items() if options.wants(name, tuple(loaded))}
-    state = Run(options, Plan.quick() if options.quick else Plan(), chosen)
-    for presence in presences:
-        state.say(f"{presence.name} {presence.version or ''}: {presence.missing or 'runs'}")
-    _compile(state)
-    for family, measure in FAMILIES.items():
-        if options.wants(family, tuple(FAMILIES)):
-            measure(state)
-    chosen_options = {**asdict(options), "only": sorted(options.only), "out": options.out.name}
-    report = Report("softdtw", date, state.elapsed, chosen_options, machine.describe(), [asdict(p) for p in presences])
-    report.rows = state.rows
-    report.figures = figures(report, state.plan.long_pair)
+
+    def begin(chosen: dict[str, Peer]) -> Run:
+        for peer in chosen.values():
+            _warm_up(peer, options.seed)
+        return Run(options, Plan.quick() if options.quick else Plan(), chosen)
+
+    report = Report(**conduct("softdtw", options, peers.ALL, begin, FAMILIES))
+    report.figures = figures(report, (Plan.quick() if options.quick else Plan()).long_pair)
     return report
-
-
-def _compile(state: Run) -> None:
-    """Let just-in-time compilers do their work before anything is timed."""
-    for peer in state.loaded.values():
-        _warm_up(peer, state.options.seed)
 
 
 def _warm_up(peer: Peer, seed: int) -> None:
@@ -214,8 +189,8 @@ def _together(state: Run, family: str, case: Case, group: Iterable[Peer], thread
 def _planned(state: Run, family: str, peer: Peer, case: Case, threads: int) -> Row:
     """Return a row without results, marked as skipped when the limits or the time budget say so."""
     row = _row(family, peer.name, case, threads)
-    if state.elapsed > state.options.minutes * 60:
-        return replace(row, status="skipped", reason=f"the {state.options.minutes:g} minutes of the run were over")
+    if state.out_of_time is not None:
+        return replace(row, status="skipped", reason=state.out_of_time)
     seconds = state.seconds.predict(_kind(peer, case, threads), case.cells)
     reason = state.options.limits.reason(seconds, _predicted_bytes(state.bytes, peer.name, case))
     return row if reason is None else replace(row, status="skipped", reason=reason)
@@ -235,7 +210,7 @@ def _jobs(
         checks[peer.name, threads] = problems.errors(case, state.options.seed, outcome)
 
     def prepare() -> None:
-        peers.set_threads(threads)
+        packages.set_threads(threads)
 
     expected = state.seconds.predict(_kind(peer, case, threads), case.cells)
     key = peer.name, threads
@@ -315,14 +290,8 @@ def _work(
         "limits": asdict(state.options.limits),
         "policy": asdict(state.plan.policy),
     }
-    done = 0
-    try:
-        for result in run_in_process(job, {"DALIGN_ISA": isa} if isa else None):
-            _add(state, _row(family, peer, cases[done], threads, isa), cases[done], result)
-            done += 1
-    except RuntimeError as error:  # out of memory, say: what came before it stands
-        for case in cases[done:]:
-            _add(state, _row(family, peer, case, threads, isa), case, {"status": "failed", "reason": str(error)})
+    for case, result in zip(cases, results(job, {"DALIGN_ISA": isa} if isa else None), strict=True):
+        _add(state, _row(family, peer, case, threads, isa), case, result)
 
 
 def _add(state: Run, row: Row, case: Case, result: Mapping[str, Any]) -> None:
@@ -345,7 +314,7 @@ def work(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     kind = next(kind for kind in peers.ALL if kind.name == job["peer"])
     peer = kind()
     peer.load()
-    peers.set_threads(job["threads"])
+    packages.set_threads(job["threads"])
     _warm_up(peer, job["seed"])
     limits, policy = Limits(**job["limits"]), Policy(**job["policy"])
     seconds, sizes = Predictor(), Predictor()
@@ -373,9 +342,9 @@ def extra_bytes(solve: Any) -> int:
 
 def _timed(peer: Peer, case: Case, given: tuple[Tensor, ...], policy: Policy) -> dict[str, Any]:
     jobs = [Job(name, problems.call(peer, case, given, backward)) for name, backward in DIRECTIONS.items()]
-    results: dict[str, Any] = {}
+    spreads: dict[str, Any] = {}
     for name, spread in interleave(jobs, policy).items():
         if isinstance(spread, Exception):
             return {"status": "failed", "reason": f"{type(spread).__name__}: {spread}"}
-        results[str(name)] = asdict(spread)
-    return results
+        spreads[str(name)] = asdict(spread)
+    return spreads

@@ -6,19 +6,16 @@ values (B,) and, when asked, the gradients of the inputs of their sum. A peer th
 
 from __future__ import annotations
 
-import importlib.metadata
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import antidiagonal
+from .. import antidiagonal
+from ..packages import OwnPackage, Package
 
-OURS = "dalign"
 PLAIN = "plain PyTorch"
 
 
@@ -29,31 +26,16 @@ class Outcome(NamedTuple):
     gradients: tuple[Tensor, ...]
 
 
-class Peer:
+class Peer(Package):
     """One implementation.
 
     Attributes
     ----------
-    name : str
-        As in tables and plots.
-    distribution : str or None
-        The package whose version is reported.
-    computes : str
-        Number type of the recursion when the input is float32.
-    max_threads : int or None
-        None: as many as asked for.
     runs_on_torch : bool
         True when it takes and gives torch tensors with gradients of its own.
     """
 
-    name: str
-    distribution: str | None = None
-    computes = "float32"
-    max_threads: int | None = None
     runs_on_torch = True
-
-    def load(self) -> None:
-        """Import what is needed; raises when that is not installed or does not work."""
 
     def from_features(self, x: Tensor, y: Tensor, gamma: float, backward: bool) -> Outcome:
         """Soft-DTW of squared distances between features."""
@@ -63,22 +45,14 @@ class Peer:
         """Soft-DTW of given costs."""
         raise NotImplementedError
 
-    def version(self) -> str | None:
-        """Return the version of the package, None for code of this folder."""
-        return importlib.metadata.version(self.distribution) if self.distribution else None
 
-
-class Dalign(Peer):
+class Dalign(OwnPackage, Peer):
     """Our own package."""
 
-    name = OURS
-
     def load(self) -> None:
-        import torch_dalign
-
-        self._build_info = torch_dalign.build_info
+        super().load()
         self._module = lru_cache(maxsize=None)(
-            lambda gamma, metric: torch_dalign.SoftDTW(gamma=gamma, metric=metric, reduction="none")
+            lambda gamma, metric: self.dalign.SoftDTW(gamma=gamma, metric=metric, reduction="none")
         )
 
     def from_features(self, x: Tensor, y: Tensor, gamma: float, backward: bool) -> Outcome:
@@ -86,9 +60,6 @@ class Dalign(Peer):
 
     def from_cost(self, cost: Tensor, gamma: float, backward: bool) -> Outcome:
         return differentiate(self._module(gamma, "precomputed"), (cost,), backward)
-
-    def version(self) -> str | None:
-        return str(self._build_info()["version"])
 
 
 class PlainTorch(Peer):
@@ -214,37 +185,4 @@ def _stack(parts: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(parts)) if len(parts) > 1 else parts[0].unsqueeze(0)
 
 
-@dataclass(frozen=True)
-class Presence:
-    """Whether a peer can run: its version and what it computes in, or why it is missing."""
-
-    name: str
-    version: str | None
-    computes: str
-    missing: str | None
-
-
 ALL: tuple[type[Peer], ...] = (Dalign, PlainTorch, Pysdtw, Tslearn, SoftDtw)
-
-
-def load(kinds: Sequence[type[Peer]] = ALL) -> tuple[dict[str, Peer], list[Presence]]:
-    """Load the peers that work here; the others are reported, whatever keeps them from loading."""
-    loaded: dict[str, Peer] = {}
-    presences = []
-    for kind in kinds:
-        peer = kind()
-        try:
-            peer.load()
-            presences.append(Presence(peer.name, peer.version(), peer.computes, None))
-            loaded[peer.name] = peer
-        except Exception as error:  # an incompatible dependency may raise anything
-            presences.append(Presence(peer.name, None, peer.computes, f"{type(error).__name__}: {error}"))
-    return loaded, presences
-
-
-def set_threads(threads: int) -> None:
-    """Set the number of threads of torch and, where it is loaded, of Numba."""
-    torch.set_num_threads(threads)
-    numba = sys.modules.get("numba")
-    if numba is not None:
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))

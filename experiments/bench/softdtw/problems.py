@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,7 +9,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from . import antidiagonal
+from .. import antidiagonal
+from ..inputs import uniform
 from .peers import Outcome, Peer, differentiate
 
 FLOAT_BYTES = 4
@@ -90,16 +90,7 @@ def _pair(features: list[Tensor], item: int) -> tuple[Tensor, Tensor]:
 
 
 def _items(case: Case, seed: int, side: int, items: range) -> Tensor:
-    """Draw each item from a stream of its own, so an item is the same in every batch."""
-    frames = []
-    for item in items:
-        stream = torch.Generator().manual_seed(_stream_seed(seed, case.length, case.dim, side, item))
-        frames.append(torch.rand(case.length, case.dim, generator=stream))
-    return torch.stack(frames)
-
-
-def _stream_seed(*numbers: int) -> int:
-    return random.Random("/".join(map(str, numbers))).getrandbits(63)
+    return uniform(case.length, case.dim, items, side, seed)
 
 
 @lru_cache(maxsize=2)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ..packages import OURS
+from ..report import Figure
 from . import peers
-from .peers import OURS, PLAIN
+from .peers import PLAIN
 from .problems import MAIN_DIM
-from .report import Figure, Report
+from .report import Report
 
 GRID = {"family": "grid", "source": "features", "dim": MAIN_DIM, "gamma": 1.0}
 
