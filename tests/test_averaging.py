@@ -379,6 +379,17 @@ def test_result_of_no_dependence_on_threads():
         assert loss_a == loss_b
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("gamma", [0, 0.5])
+def test_fit_where_gradients_are_off(mode, gamma):
+    x = torch.randn(5, 8)
+    expected = dalign.SoftDTWBarycenter(gamma, max_iter=4).fit(x)
+    with mode():
+        average = dalign.SoftDTWBarycenter(gamma, max_iter=4).fit(x.clone())
+    assert torch.equal(average.barycenter_, expected.barycenter_)
+    average.barycenter_.clone().requires_grad_().sum().backward()
+
+
 @pytest.mark.parametrize(
     "state", [lambda: 7, lambda: np.random.RandomState(7), lambda: np.random.default_rng(7), None], ids=str
 )

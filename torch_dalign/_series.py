@@ -180,7 +180,8 @@ def numbers(value: Any, name: str) -> Tensor:
         raise ValueError(f"Complex data not supported: {name} has dtype {value.dtype}")
     if not value.is_floating_point():
         value = value.double()
-    return _checks.real(value, name).detach()
+    found = _checks.real(value, name).detach()
+    return found.clone() if found.is_inference() else found  # a copy may be part of a graph
 
 
 def _from_array(value: Any, name: str) -> Tensor:

@@ -155,6 +155,7 @@ class SoftDTWBarycenter(Estimator):
         self.batch_size, self.step_size = batch_size, step_size
         self.random_state, self.progress, self.distributed = random_state, progress, distributed
 
+    @torch.inference_mode(False)  # gradients are needed, whoever asks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, lengths: Any = None) -> Self:
         """Find the average.
 

@@ -142,6 +142,7 @@ class SoftDTWKMeans(Estimator):
 
     # ------------------------------------------------------------ the methods of scikit-learn
 
+    @torch.inference_mode(False)  # gradients are needed, whoever asks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, lengths: Any = None) -> Self:
         """Find the centers.
 
