@@ -286,14 +286,36 @@ static double FN(tile_mean_cost_)(const worker *w, int strips) {
   return total;
 }
 
+/* H of columns [from, to) of row r of a strip whose first row is row0, times scale. */
+static void FN(write_row_)(const problem *p, const REAL *h, int64_t row0, int64_t r, int64_t from, int64_t to,
+                           int64_t first, double scale) {
+  const int64_t row = (row0 + r) * p->args.m;
+  const REAL *cell = h + (r - first) * LANES + r;
+  for (int64_t j = from; j < to; j++)
+    store_given(p->grad_cost, row + j, scale * (double)cell[j * LANES], p->lattice.given_f32);
+}
+
+/* H of LANES steps, whose lane r holds LANES columns of row r from its column on. */
+static void FN(write_block_)(const problem *p, const REAL *h, int64_t row0, int64_t column, vec scale) {
+  REAL *to = (REAL *)p->grad_cost + row0 * p->args.m + column;
+  vec rows[LANES];
+  for (int t = 0; t < LANES; t++) rows[t] = v_mul(v_load(h + t * LANES), scale);
+  v_transpose(rows);
+  for (int r = 0; r < LANES; r++) v_storeu(to + r * (p->args.m - 1), rows[r]);
+}
+
+/* Columns [from, to) of strip s of the tile that begins at column first: in blocks where all its rows are in the columns. */
 static void FN(write_alignment_)(const problem *p, const worker *w, int64_t row0, int s, int64_t from, int64_t to,
                                  int64_t first, double scale) {
   const REAL *h = w->prefix_m + s * TILE_PITCH * LANES;
+  const int64_t begin = from + LANES - 1;
+  const int whole = p->lattice.given_f32 == DALIGN_F32 && row0 + LANES <= p->lattice.n && to - begin >= LANES;
+  const int64_t end = whole ? begin + (to - begin) / LANES * LANES : begin;
+  for (int64_t j = begin; j < end; j += LANES)
+    FN(write_block_)(p, h + (j - first) * LANES, row0, j, v_set1((REAL)scale));
   for (int64_t r = 0; r < LANES && row0 + r < p->lattice.n; r++) {
-    const int64_t row = (row0 + r) * p->args.m;
-    const REAL *cell = h + (r - first) * LANES + r;
-    for (int64_t j = from; j < to; j++)
-      store_given(p->grad_cost, row + j, scale * (double)cell[j * LANES], p->lattice.given_f32);
+    FN(write_row_)(p, h, row0, r, from, whole ? begin - r : to, first, scale);
+    if (whole) FN(write_row_)(p, h, row0, r, end - r, to, first, scale);
   }
 }
 
@@ -547,7 +569,7 @@ static void FN(lay_out_)(problem *p, softdtw_state_head *head, dalign_arena *a) 
   p->state_bytes = gradient ? FN(state_for_shape_)(args->n, args->m, args->band) : (size_t)args->state_stride;
   p->keep_every = head || gradient ? FN(choose_keep_every_)(p->lattice.n, p->lattice.m, args->band, p->state_bytes)
                                    : FN(group_count_)(p->lattice.n);
-  if (head && !gradient) {
+  if (head) {
     dalign_arena state = {(char *)head, 0};
     FN(cut_state_)(p, &state, p->lattice.n, p->lattice.m, args->band, p->keep_every);
   }
@@ -577,7 +599,8 @@ static dalign_status FN(open_problem_)(const dalign_softdtw_args *args, dalign_p
   p->head.wide = !DALIGN_F32 && given_f32;
   p->lattice.n = args->x_lengths ? args->x_lengths[item] : args->n;
   p->lattice.m = args->y_lengths ? args->y_lengths[item] : args->m;
-  softdtw_state_head *head = args->state ? (void *)((char *)args->state + item * args->state_stride) : NULL;
+  const int has_state = args->state && pass != DALIGN_GRADIENT;
+  softdtw_state_head *head = has_state ? (void *)((char *)args->state + item * args->state_stride) : NULL;
   const int forward_first = again && head && (!head->wide || head->gamma < raised);
   p->pass = pass == DALIGN_BACKWARD && !forward_first ? DALIGN_BACKWARD : DALIGN_FORWARD;
   if (pass != DALIGN_FORWARD) FN(clear_padding_)(p);

@@ -126,8 +126,8 @@ def cdist_soft_dtw(
     >>> import torch, torch_dalign as dalign
     >>> X = torch.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]])
     >>> dalign.cdist_soft_dtw(X, gamma=0.01, divergence=True).round(decimals=2)
-    tensor([[ 0., 8.],
-            [ 8., 0.]])
+    tensor([[0., 8.],
+            [8., 0.]])
     """
     loss = SoftDTW(gamma, metric, band, divergence, step_weights, reduction="none")
     first, second = _collections(X, Y, None)
