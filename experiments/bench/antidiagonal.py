@@ -1,8 +1,10 @@
-r"""Plain PyTorch soft-DTW, one anti-diagonal at a time: the baseline that needs no compiled code.
+r"""Plain PyTorch soft-DTW and DTW, one anti-diagonal at a time: the baseline that needs no compiled code.
 
 With s = -R / gamma and c = C / gamma the recursion reads
 
     s(i, j) = logaddexp( s(i-1, j), s(i, j-1), s(i-1, j-1) ) - c(i, j)
+
+and with the maximum in the place of logaddexp, and gamma = 1, it is that of DTW.
 
 All cells of an anti-diagonal i + j = k, of all items of the batch, are computed together; autograd does the rest. The
 costs are brought into anti-diagonal order once, by one gather, so a diagonal is a contiguous slice. In float64 it is
@@ -11,6 +13,7 @@ the reference against which all peers are checked.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -28,8 +31,18 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
 def soft_dtw(cost: Tensor, gamma: float) -> Tensor:
     """Return the soft-DTW values (B,) of given costs (B, N, M), differentiable by autograd."""
+    return -gamma * _last_score(cost / gamma, torch.logaddexp)
+
+
+def dtw(cost: Tensor) -> Tensor:
+    """Return the DTW values (B,) of given costs (B, N, M); a cell of cost +inf is blocked (1e30: no path)."""
+    return -_last_score(cost, torch.maximum)
+
+
+def _last_score(cost: Tensor, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return s in the last corners (B,)."""
     _, n, m = cost.shape
-    diagonals = _anti_diagonals(cost / gamma)
+    diagonals = _anti_diagonals(cost)
     current = -diagonals[0]
     last = pad(current, (1, 1), value=NO_PATH)
     before = torch.full_like(last, NO_PATH)
@@ -40,9 +53,9 @@ def soft_dtw(cost: Tensor, gamma: float) -> Tensor:
         left = last[:, drop + 1 : drop + 1 + size]
         skip = drop + int(k > m)
         corner = before[:, skip : skip + size] if k > 1 else torch.full_like(up, NO_PATH)
-        current = torch.logaddexp(torch.logaddexp(up, left), corner) - diagonals[k]
+        current = join(join(up, left), corner) - diagonals[k]
         before, last = last, pad(current, (1, 1), value=NO_PATH)
-    return -gamma * current[:, 0]
+    return current[:, 0]
 
 
 def _anti_diagonals(cost: Tensor) -> tuple[Tensor, ...]:
