@@ -20,7 +20,7 @@ one (begin, end, steps), and its costs are summed in float64 and compared with t
 the first row is compared.
 
 Averages. Both sides get the same series (tslearn in float64, ours in float32) and the same start: the mean of the
-series; for k-means one series for each center. tslearn runs once, with the iterations that the table names. Its result
+series; for k-means a series of each shape. tslearn runs once, with the iterations that the table names. Its result
 and ours are judged by one function: the sum over all series of the (soft-)DTW to the (nearest) center, by the plain
 version in float64. Our time is that of a `fit` that stops after the first iteration whose objective is not above
 tslearn's (by more than a millionth of it); a second row tells where our own stopping rule ends.

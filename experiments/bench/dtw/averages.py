@@ -37,7 +37,7 @@ class Problem:
     iterations : int
         At most so many of tslearn.
     iterations_inside : int
-        At most so many for each update of a center of k-means, on both sides.
+        At most so many for each update of a center of k-means, on both sides. tslearn's DTW k-means knows only 30.
     """
 
     name: str
@@ -64,14 +64,14 @@ class Found(NamedTuple):
 
 
 def series(problem: Problem, seed: int) -> Tensor:
-    """Return series (n, N), float32: bumps of as many shapes as there are clusters, warped in time, with noise.
+    """Return series (n, N), float32: bumps of as many shapes as clusters, in turns, warped in time, with noise.
 
     They are normalised to mean 0 and variance 1, as in the UCR archive.
     """
     rng = np.random.default_rng(seed)
     shapes = max(problem.clusters, 1)
     centers, heights = rng.uniform(0.1, 0.9, (shapes, 4)), rng.uniform(-2, 2, (shapes, 4))
-    shape = rng.permutation(np.arange(problem.count) % shapes)
+    shape = np.arange(problem.count) % shapes
     at = np.linspace(0, 1, problem.length) ** rng.uniform(0.7, 1.4, (problem.count, 1))
     bumps = heights[shape][:, :, None] * np.exp(-(((at[:, None] - centers[shape][:, :, None]) / 0.06) ** 2))
     noisy = bumps.sum(1) + 0.1 * rng.standard_normal(at.shape)
@@ -79,10 +79,10 @@ def series(problem: Problem, seed: int) -> Tensor:
 
 
 def start(problem: Problem, given: Tensor) -> Tensor:
-    """Where both sides begin: the mean (1, N), or for k-means one series for each center (k, N), evenly chosen."""
+    """Where both sides begin: the mean (1, N), or for k-means a series of each shape (k, N)."""
     if not problem.clusters:
         return given.double().mean(0, keepdim=True)
-    return given[:: problem.count // problem.clusters][: problem.clusters]
+    return given[: problem.clusters]
 
 
 def objective(problem: Problem, given: Tensor, centers: Any) -> float:
@@ -151,12 +151,13 @@ def centers_of(fitted: Any) -> Any:
     return fitted.cluster_centers_ if hasattr(fitted, "cluster_centers_") else fitted.barycenter_
 
 
-def iterations_to(dalign: Any, problem: Problem, given: Tensor, target: float, most: int = 200) -> int | None:
-    """Return after how many of our iterations the objective is not above the target; None when it never is.
+def iterations_to(dalign: Any, problem: Problem, given: Tensor, target: float) -> int | None:
+    """Return after how many of our iterations the objective is not above the target.
 
-    Our history tells where to look; the objective in float64 decides.
+    Our history tells where to look; the objective in float64 decides. None when twice as many iterations as tslearn may
+    make are not enough.
     """
-    history = estimator(dalign, problem, given, max_iter=most, tol=0.0).fit(given).history_
+    history = estimator(dalign, problem, given, max_iter=2 * problem.iterations, tol=0.0).fit(given).history_
     bound = target + TOLERANCE * abs(target)
     for iterations in _near(history, bound):
         fitted = estimator(dalign, problem, given, max_iter=iterations, tol=0.0).fit(given)
