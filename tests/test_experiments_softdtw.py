@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -234,6 +235,19 @@ def test_kmeans_starts_are_series_and_euclidean_centres(bumps_set):
     assert kmeans.draw(series, None, np.random.default_rng(0)) is series
 
 
+def test_kmeans_methods_find_three_groups(tmp_path):
+    levels = torch.arange(9, dtype=torch.float64) % 3
+    series = [4 * level + 0.1 * torch.randn(6, 1, dtype=torch.float64) for level in levels]
+    first = torch.stack([torch.full((6, 1), value, dtype=torch.float64) for value in (0.0, 5.0, 6.0)])
+    chosen = dataclasses.replace(settings(tmp_path), scale=dataclasses.replace(TINY, kmeans_iterations=40))
+    losses = {m: kmeans.dtw_loss(kmeans.centers(series, first, m, chosen), series) for m in barycenters.METHODS}
+    assert kmeans.dtw_loss(list(first), series) > 5  # the last three are at 8
+    assert max(losses.values()) < 0.5
+    found = kmeans.centers(series, first, "dba", chosen)
+    again = barycenters.barycenter(series[::3], found[0], "dba", iterations=1)
+    torch.testing.assert_close(again, found[0])  # which an average of soft-DTW would not be
+
+
 def test_kmeans_loss_is_that_of_the_nearest_centre():
     series = [torch.full((length, 1), value, dtype=torch.float64) for length, value in ((2, 0.0), (4, 3.0), (5, 10.0))]
     found = [torch.full((3, 1), value, dtype=torch.float64) for value in (1.0, 10.0)]
@@ -393,6 +407,18 @@ def test_command_line(tmp_path):
     assert parse([]).sources == ("aeon",)
     with pytest.raises(SystemExit):
         parse(["--threads", "0"])
+
+
+def test_stored_tables_are_those_of_the_stored_numbers():
+    folder = Path(command.__file__).parent / "results"
+    content = read(folder / "results.json")
+    assert (folder / "results.md").read_text() == tables.markdown(content)
+    assert content["settings"] == Settings(seed=content["settings"]["seed"]).as_dict()  # of the scale that it names
+    sets = content["entries"]["barycenters"]
+    assert all(found.keys() == sets.keys() for found in content["entries"].values())
+    for name, entry in content["entries"]["neighbors"].items():
+        known = paper.ACCURACIES.get(name)
+        assert known is None or known == tuple(round(entry[distance], 3) for distance in neighbors.DISTANCES)
 
 
 def test_pictures_of_what_there_is(tmp_path):

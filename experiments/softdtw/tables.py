@@ -67,13 +67,24 @@ def _heading(content: Content) -> str:
         f"In each cell: ours, and in brackets the figure of the paper ({paper.SOURCE}). Ours ran on fewer sets, so "
         "the two stand beside each other for orientation: with n sets a percentage moves in steps of 100 / n.",
         "",
-        f"{machine['cpu']}, {machine['cores']} cores, torch {versions.get('torch')}, float64; seed {settings['seed']}. "
+        f"{machine['cpu']}, {machine['cores']} cores, torch {versions.get('torch')}, float64; seed {settings['seed']}; "
+        f"{_minutes(content['entries']):.0f} minutes on {_threads(machine)}. "
         f"Made by `python -m experiments.softdtw --scale {settings['scale']}`.",
         "",
         _protocol(settings),
         "",
     ]
     return "\n".join(lines)
+
+
+def _minutes(entries: Mapping[str, Entries]) -> float:
+    """Computing time of all experiments."""
+    return sum(float(entry["seconds"]) for found in entries.values() for entry in found.values()) / 60
+
+
+def _threads(machine: Mapping[str, Any]) -> str:
+    count = machine["dalign"]["threads"]
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def _protocol(settings: Mapping[str, Any]) -> str:
