@@ -12,7 +12,8 @@
  *
  * Memory. A value needs one row of the group above. A path keeps the rows between groups, or every keep_every-th of
  * them (DALIGN_DTW_ROWS_BYTES), and goes back group by group: it sweeps the group again up to the path's column,
- * keeping what enters each tile, then computes just the tiles that the path goes through.
+ * keeping what enters each tile, then computes just the tiles that the path goes through. Of a short pair all tiles stay
+ * (DALIGN_DTW_TILES_BYTES), and going back only reads.
  *
  * Threads. Workers draw groups from a counter and wait only on the group before theirs; going back is one thread's
  * work.
@@ -26,6 +27,11 @@
 /* Rows between groups that a path may keep. Tests make it small. */
 #ifndef DALIGN_DTW_ROWS_BYTES
 #define DALIGN_DTW_ROWS_BYTES (256 << 20)
+#endif
+
+/* Tiles that a path keeps where they are all of the lattice. */
+#ifndef DALIGN_DTW_TILES_BYTES
+#define DALIGN_DTW_TILES_BYTES (4 << 20)
 #endif
 
 #define DALIGN_F32 1

@@ -7,11 +7,13 @@
 #undef worker
 #undef HALO
 #undef PITCH
+#undef TILE_NUMBERS
 #define problem FN(dtw_problem)
 #define worker FN(dtw_worker)
 #define HISTORY (2 * DALIGN_DTW_REACH)                        /* steps before the tile */
 #define HALO ((DALIGN_DTW_REACH + LANES - 1) / LANES * LANES) /* lanes before the group's first */
 #define PITCH (HALO + GROUP_ROWS)
+#define TILE_NUMBERS (TILE_STRIPS * TILE_PITCH * LANES + (HISTORY + TILE_STEPS) * PITCH) /* costs and R */
 
 typedef struct {
   double *rows; /* of step_x's reach, the lowest first, m columns each; NULL: none */
@@ -19,8 +21,9 @@ typedef struct {
 } FN(handed);
 
 typedef struct {
-  REAL *cost;
-  REAL *sum; /* R: (HISTORY + TILE_STEPS, PITCH) */
+  REAL *cost; /* of the tile it works on: TILE_NUMBERS of the worker's own or kept ones */
+  REAL *sum;  /* behind them, R: (HISTORY + TILE_STEPS, PITCH) */
+  REAL *own;
   int begin[TILE_STRIPS], end[TILE_STRIPS];
   double base;
 } worker;
@@ -37,6 +40,9 @@ typedef struct {
   int64_t end;        /* column of the path's last cell */
   int64_t keep_every; /* a path keeps the rows under each keep_every-th group */
   double *live, *kept, *slots;
+  REAL *tiles; /* all tiles of a short pair, tiles_per_group for each group; NULL: none is kept */
+  double *tile_base;
+  int64_t tiles_per_group;
   REAL *edges; /* history of each tile of the group that the path is in */
   double *edge_base;
   worker tracer;
@@ -61,18 +67,31 @@ static int64_t FN(choose_keep_every_of_path_)(int64_t n, int64_t m, int reach) {
 }
 
 static void FN(cut_dtw_worker_)(worker *w, dalign_arena *a) {
-  w->cost = dalign_arena_take(a, sizeof(REAL) * TILE_STRIPS * TILE_PITCH * LANES);
-  w->sum = dalign_arena_take(a, sizeof(REAL) * (HISTORY + TILE_STEPS) * PITCH);
+  w->own = dalign_arena_take(a, sizeof(REAL) * TILE_NUMBERS);
+  w->cost = w->sum = NULL;
+}
+
+/* Whether the whole lattice's tiles are few enough to stay until the path has been traced. */
+static int FN(keeps_tiles_)(const dalign_dtw_args *a) {
+  const int64_t tiles = FN(group_count_)(a->n) * FN(tiles_of_)(0, a->m + GROUP_ROWS + 2);
+  return a->path && tiles <= DALIGN_DTW_TILES_BYTES / (int64_t)(sizeof(REAL) * TILE_NUMBERS);
 }
 
 static void FN(cut_path_)(problem *p, dalign_arena *a, int64_t n, int64_t m, int64_t keep_every) {
   const size_t rows = sizeof(double) * (size_t)(FN(reach_of_)(&p->args) * m);
   const size_t tiles = (size_t)FN(tiles_of_)(0, m + GROUP_ROWS + 2);
+  FN(cut_dtw_worker_)(&p->tracer, a);
+  p->tiles = NULL, p->kept = NULL, p->tiles_per_group = (int64_t)tiles;
+  if (FN(keeps_tiles_)(&p->args)) {
+    const size_t all = (size_t)FN(group_count_)(n) * tiles;
+    p->tiles = dalign_arena_take(a, sizeof(REAL) * TILE_NUMBERS * all);
+    p->tile_base = dalign_arena_take(a, sizeof(double) * all);
+    return;
+  }
   p->kept = dalign_arena_take(a, rows * (size_t)(FN(group_count_)(n) / keep_every));
   p->slots = dalign_arena_take(a, keep_every > 1 ? rows * (size_t)keep_every : 0);
   p->edges = dalign_arena_take(a, sizeof(REAL) * tiles * HISTORY * PITCH);
   p->edge_base = dalign_arena_take(a, sizeof(double) * tiles);
-  FN(cut_dtw_worker_)(&p->tracer, a);
 }
 
 static void FN(cut_dtw_)(problem *p, dalign_arena *a, int64_t n, int64_t m) {
@@ -85,6 +104,12 @@ static void FN(cut_dtw_)(problem *p, dalign_arena *a, int64_t n, int64_t m) {
 }
 
 /* ------------------------------------------------------------------------------------------------ a tile */
+
+/* Points the worker at a tile's memory. */
+static void FN(take_tile_)(const problem *p, worker *w, int64_t g, int64_t k) {
+  w->cost = p->tiles ? p->tiles + (size_t)(g * p->tiles_per_group + k) * TILE_NUMBERS : w->own;
+  w->sum = w->cost + TILE_STRIPS * TILE_PITCH * LANES;
+}
 
 /* Steps [from, to) of strips [first, first + count), any steps. A weight of 0 makes a NaN of a blocked cell, which v_min's
  * order passes over. */
@@ -235,13 +260,27 @@ static void FN(enter_group_)(const problem *p, worker *w, const FN(handed) * abo
   for (int h = 0; h < p->reach; h++) FN(load_halo_)(p, w, above, h, step, -p->history);
 }
 
-static void FN(enter_next_tile_)(const problem *p, worker *w, const FN(handed) * above, int64_t g, int64_t step) {
+static void FN(enter_next_tile_)(const problem *p, worker *w, const FN(handed) * above, int64_t g, int64_t step,
+                                 const REAL *before) {
   (void)g;
-  memmove(w->sum, w->sum + TILE_STEPS * PITCH, sizeof(REAL) * HISTORY * PITCH);
+  memcpy(w->sum, before + TILE_STEPS * PITCH, sizeof(REAL) * HISTORY * PITCH);
 #if DALIGN_F32
   FN(rebase_history_)(p, w, above, g, step);
 #endif
   for (int h = 0; h < p->reach; h++) FN(load_halo_)(p, w, above, h, step, 0);
+}
+
+/* Brings what enters tile k of a group, which begins at a step, into the worker. */
+static void FN(enter_dtw_tile_)(const problem *p, worker *w, const FN(handed) * above, int64_t g, int64_t k,
+                                int64_t step) {
+  const REAL *before = w->sum;
+  FN(take_tile_)(p, w, g, k);
+  FN(place_strips_)(&p->lattice, g, step, w->begin, w->end);
+  if (k == 0)
+    FN(enter_group_)(p, w, above, step);
+  else
+    FN(enter_next_tile_)(p, w, above, g, step, before);
+  if (p->tiles) p->tile_base[g * p->tiles_per_group + k] = w->base;
 }
 
 /* ------------------------------------------------------------------------------------------------ a group */
@@ -289,7 +328,7 @@ static void FN(end_paths_)(problem *p, const worker *w, int64_t g, int64_t step)
 }
 
 /* Rows that group g leaves for the next one. */
-static int FN(row_is_kept_)(const problem *p, int64_t g) { return p->args.path && (g + 1) % p->keep_every == 0; }
+static int FN(row_is_kept_)(const problem *p, int64_t g) { return p->kept && (g + 1) % p->keep_every == 0; }
 
 static FN(handed) FN(rows_under_)(const problem *p, int64_t g, double *else_rows) {
   const int64_t numbers = p->reach * p->lattice.m;
@@ -311,11 +350,7 @@ static void FN(dtw_group_)(problem *p, worker *w, int64_t g) {
   for (int64_t step = begin; step < end; step += TILE_STEPS) {
     const int64_t needed = FN(clamp_)(step + TILE_STEPS + p->reach, l->m);
     if (g && !FN(wait_for_row_)(p, g - 1, needed)) return;
-    FN(place_strips_)(l, g, step, w->begin, w->end);
-    if (step == begin)
-      FN(enter_group_)(p, w, &above, step);
-    else
-      FN(enter_next_tile_)(p, w, &above, g, step);
+    FN(enter_dtw_tile_)(p, w, &above, g, (step - begin) / TILE_STEPS, step);
     if (FN(fill_costs_)(l, g, step, w->begin, w->end, 1, w->cost) & COSTS_NAN) atomic_store(&p->found_nan, 1);
     if (FN(dtw_stopped_)(p)) return;
     FN(dtw_tile_)(p, w, g, step);
@@ -342,11 +377,7 @@ static int FN(sweep_for_edges_)(problem *p, int64_t g, const FN(handed) * above,
   int k = 0;
   FN(group_steps_)(l, g, &begin, &end);
   for (int64_t step = begin;; step += TILE_STEPS, k++) {
-    FN(place_strips_)(l, g, step, w->begin, w->end);
-    if (k == 0)
-      FN(enter_group_)(p, w, above, step);
-    else
-      FN(enter_next_tile_)(p, w, above, g, step);
+    FN(enter_dtw_tile_)(p, w, above, g, k, step);
     memcpy(p->edges + (size_t)k * HISTORY * PITCH, w->sum, sizeof(REAL) * HISTORY * PITCH);
     p->edge_base[k] = w->base;
     if (last_step < step + TILE_STEPS) return k;
@@ -355,9 +386,14 @@ static int FN(sweep_for_edges_)(problem *p, int64_t g, const FN(handed) * above,
   }
 }
 
-/* R of tile k again, from its edge. */
-static void FN(restore_dtw_tile_)(problem *p, int64_t g, const FN(handed) * above, int k, int64_t step) {
+/* Costs and R of tile k: kept, or computed again from the tile's edge. */
+static void FN(restore_dtw_tile_)(problem *p, int64_t g, const FN(handed) * above, int64_t k, int64_t step) {
   worker *w = &p->tracer;
+  FN(take_tile_)(p, w, g, k);
+  if (p->tiles) {
+    w->base = p->tile_base[g * p->tiles_per_group + k];
+    return;
+  }
   memcpy(w->sum, p->edges + (size_t)k * HISTORY * PITCH, sizeof(REAL) * HISTORY * PITCH);
   w->base = p->edge_base[k];
   for (int h = 0; h < p->reach; h++) FN(load_halo_)(p, w, above, h, step, 0);
@@ -398,9 +434,10 @@ static void FN(trace_group_)(problem *p, FN(trace) * path, const FN(handed) * ab
   const int64_t g = path->i / GROUP_ROWS;
   int64_t begin, end, lane = path->i % GROUP_ROWS;
   FN(group_steps_)(&p->lattice, g, &begin, &end);
-  for (int k = FN(sweep_for_edges_)(p, g, above, path->j + lane); k >= 0 && !path->ended && path->i / GROUP_ROWS == g;
-       k--) {
-    const int64_t step = begin + (int64_t)k * TILE_STEPS;
+  const int64_t last_step = path->j + lane;
+  int64_t k = p->tiles ? (last_step - begin) / TILE_STEPS : FN(sweep_for_edges_)(p, g, above, last_step);
+  for (; k >= 0 && !path->ended && path->i / GROUP_ROWS == g; k--) {
+    const int64_t step = begin + k * TILE_STEPS;
     FN(restore_dtw_tile_)(p, g, above, k, step);
     while (path->i / GROUP_ROWS == g && path->j + path->i % GROUP_ROWS >= step) {
       lane = path->i % GROUP_ROWS;
@@ -427,11 +464,7 @@ static void FN(fill_slots_)(problem *p, int64_t g, int64_t column) {
     FN(group_steps_)(&p->lattice, b, &begin, &end);
     end = FN(minimum_)(end, column + 2 * GROUP_ROWS + TILE_STEPS);
     for (int64_t step = begin; step < end; step += TILE_STEPS) {
-      FN(place_strips_)(&p->lattice, b, step, w->begin, w->end);
-      if (step == begin)
-        FN(enter_group_)(p, w, &above, step);
-      else
-        FN(enter_next_tile_)(p, w, &above, b, step);
+      FN(enter_dtw_tile_)(p, w, &above, b, (step - begin) / TILE_STEPS, step);
       FN(fill_costs_)(&p->lattice, b, step, w->begin, w->end, 0, w->cost);
       FN(dtw_tile_)(p, w, b, step);
       FN(hand_rows_)(p, w, b, step, p->slots + b % p->keep_every * numbers);
@@ -448,7 +481,8 @@ static void FN(trace_path_)(problem *p, int has_path) {
   int64_t block = -1;
   while (!trace.ended) {
     const int64_t g = trace.i / GROUP_ROWS;
-    if (p->keep_every > 1 && g / p->keep_every != block) block = g / p->keep_every, FN(fill_slots_)(p, g, trace.j);
+    if (!p->tiles && p->keep_every > 1 && g / p->keep_every != block)
+      block = g / p->keep_every, FN(fill_slots_)(p, g, trace.j);
     const FN(handed) above = FN(rows_under_)(
         p, g - 1, p->keep_every > 1 ? p->slots + (g - 1 + p->keep_every) % p->keep_every * numbers : NULL);
     FN(trace_group_)(p, &trace, &above);

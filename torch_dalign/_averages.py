@@ -20,7 +20,7 @@ from torch import Tensor
 from ._series import Batch, Series, weights_of
 from ._shards import Shards
 from .cost import Metric, pairwise
-from .dtw import dtw, dtw_path
+from .dtw import dtw, padded_paths
 from .softdtw import SoftDTW
 
 METRICS = ("sqeuclidean", "euclidean", "manhattan", "cosine")
@@ -184,11 +184,12 @@ def _with_gradient(loss: Tensor, leaf: Tensor) -> Tensor:
 
 def _aligned(z: Tensor, batch: Batch, weights: Tensor, distance: Distance) -> tuple[Tensor, Tensor, Tensor]:
     """All pairs of the best paths: the frame's number in z, the frame of the series, the series' weight (float64)."""
-    paths = dtw_path(
+    paths, lengths = padded_paths(
         _repeat(z, len(batch.values)), batch.values, distance.metric, band=distance.band, y_lengths=batch.lengths
     )
-    item = torch.repeat_interleave(torch.arange(len(paths)), torch.tensor([len(path) for path in paths]))
-    rows, columns = torch.cat(paths).unbind(1)
+    inside = torch.arange(paths.shape[1]) < lengths[:, None]
+    item = inside.nonzero()[:, 0]
+    rows, columns = paths[inside].unbind(1)
     return rows, batch.values[item, columns].double(), weights[item]
 
 

@@ -157,10 +157,17 @@ def dtw_path(
             [1, 1],
             [2, 1]])]
     """
-    problem = _problem(x, y, metric, x_lengths, y_lengths)
     options = path_options(band, itakura, steps, step_weights, open_begin or subsequence, open_end or subsequence)
-    _, paths, lengths = problem.run(options, True)
+    _, paths, lengths = _problem(x, y, metric, x_lengths, y_lengths).run(options, True)
     return [path[:length] for path, length in zip(paths, lengths.tolist(), strict=True)]
+
+
+def padded_paths(
+    x: Tensor, y: Tensor, metric: Metric, *, band: float | None, y_lengths: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Best paths of the usual steps (B, N + M - 1, 2), -1 behind their ends, and their lengths (B,)."""
+    options = path_options(band, None, None, None, False, False)
+    return _problem(x, y, metric, None, y_lengths).run(options, True)[1:]
 
 
 def dtw_of_costs(
