@@ -19,6 +19,7 @@ START = """
 """
 END = """
     sys.stdout.write(f"rank {rank} agrees\\n")  # one write: print's pieces mix with those of the other rank
+    dist.barrier()  # a rank that leaves early takes the other's connection with it
     dist.destroy_process_group()
 """
 
