@@ -275,7 +275,7 @@ def report():
     machine = {"cpu": "a processor", "cores": 2, "dalign": {"isa": "avx512"}}
     found = Report("dtw", "2000-01-01 00:00 UTC", 60.0, {"seed": 0}, machine, present)
     cells = 1024**2
-    average = {"batch": 50, "length": 500, "dim": 1, "objective": 12.345678}
+    average = {"batch": 50, "length": 500, "dim": 1, "objective": 12.345678, "computes": "float64"}
     found.rows = [
         timed("grid", "dalign", "value", cells * 0.8e-9, cells=cells, error=1e-7),
         timed("grid", "tslearn", "value", cells * 8e-9, cells=cells, error=0.0),
@@ -322,8 +322,8 @@ def test_tables_show_everything(report):
     text = report.markdown()
     assert "| B | N = M | dalign | tslearn | aeon |" in text
     assert "| 1 | 1024 | 2 | 1 | failed: MemoryError: no room |" in text
-    assert "| tslearn | at most 30 iterations | 1 | 12 | 12.345678 |  |" in text
-    assert f"| dalign | {OWN_TARGET} | 1 | 0.5 | 12.345678 | 7 |" in text
+    assert "| tslearn | float64 | at most 30 iterations | 1 | 12 | 12.345678 |  |" in text
+    assert f"| dalign | float64 | {OWN_TARGET} | 1 | 0.5 | 12.345678 | 7 |" in text
     assert "band of 15 frames to each side, 1 thread" in text
     assert "| path | 100000 | 1 | 50 | 5 | 512 |" in text
 

@@ -157,11 +157,13 @@ class Report:
 
     def _heading(self) -> str:
         dalign = self.machine.get("dalign") or {}
+        load = self.machine.get("load_before")
+        busy = "" if load is None else f"load {load[0]:g} before the run; "
         lines = [
             f"# Benchmark: {self.suite}",
             "",
             f"{self.machine['cpu']}, {self.machine['cores']} cores, instruction set {dalign.get('isa', 'unknown')}; "
-            f"{self.date}; {self.seconds / 60:.0f} minutes; seed {self.options.get('seed')}. Made by "
+            f"{self.date}; {busy}{self.seconds / 60:.0f} minutes; seed {self.options.get('seed')}. Made by "
             f"`python -m experiments.bench {self.suite}`; how is told in `experiments/bench/__init__.py`.",
             "",
         ]

@@ -74,6 +74,7 @@ def conduct(
         The parts of a report.
     """
     date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    facts = machine.describe()  # before this run is a load of its own
     loaded, presences = packages.load(kinds)
     session = begin({name: peer for name, peer in loaded.items() if options.wants(name, tuple(loaded))})
     for presence in presences:
@@ -86,7 +87,7 @@ def conduct(
         "date": date,
         "seconds": session.elapsed,
         "options": {**asdict(options), "only": sorted(options.only), "out": options.out.name},
-        "machine": machine.describe(),
+        "machine": facts,
         "peers": [asdict(presence) for presence in presences],
         "rows": session.rows,
     }

@@ -27,8 +27,8 @@ class Row(report.Row):
         Frames of each sequence, features.
     band : int or None
         Half-width of the Sakoe-Chiba band in frames.
-    until : str or None
-        Of averages: what ended the search.
+    until, computes : str or None
+        Of averages: what ended the search, and the number type.
     status, reason
         As in `..report.Row`.
     cells : int or None
@@ -57,6 +57,7 @@ class Row(report.Row):
     dim: int
     band: int | None = None
     until: str | None = None
+    computes: str | None = None
     status: str = "ok"
     reason: str | None = None
     cells: int | None = None
@@ -112,6 +113,7 @@ class Report(report.Report):
             lines = [
                 [
                     row.peer,
+                    row.computes or "",
                     row.until or "",
                     str(row.threads),
                     _seconds(row),
@@ -121,7 +123,7 @@ class Report(report.Report):
                 for row in chosen
             ]
             heading = f"## {task} of {chosen[0].batch} series of length {chosen[0].length}\n\n"
-            yield heading + table(["", "until", "threads", "seconds", "objective", "iterations"], lines)
+            yield heading + table(["", "computes in", "until", "threads", "seconds", "objective", "iterations"], lines)
 
     def _long(self) -> Iterable[str]:
         rows = self.find(family="long")

@@ -129,7 +129,7 @@ def _averages(state: State) -> None:
 
 def _of_baseline(state: State, problem: Problem, given: Tensor) -> float | None:
     """Add tslearn's row, and return its objective."""
-    row = replace(_averages_row(problem, BASELINE, 1), until=problem.limit)
+    row = replace(_averages_row(problem, BASELINE, 1), until=problem.limit, computes="float64")
     packages.set_threads(1)
     if state.out_of_time is not None:
         _add(state, replace(row, status="skipped", reason=state.out_of_time))
@@ -146,7 +146,8 @@ def _of_baseline(state: State, problem: Problem, given: Tensor) -> float | None:
 
 def _ours(state: State, problem: Problem, given: Tensor, target: float | None) -> None:
     dalign = state.loaded[OURS].dalign  # type: ignore[attr-defined]
-    rows = [_averages_row(problem, OURS, threads) for threads in state.options.threads]
+    computes = str(problem.dtype).removeprefix("torch.")
+    rows = [replace(_averages_row(problem, OURS, count), computes=computes) for count in state.options.threads]
     entries = [_averages_entry(replace(row, until=OWN_END), dalign, problem, given) for row in rows]
     if target is not None and state.out_of_time is None:
         rows = [replace(row, until=OWN_TARGET) for row in rows]
@@ -172,12 +173,13 @@ def _averages_row(problem: Problem, peer: str, threads: int) -> Row:
 
 
 def _long(state: State) -> None:
-    """Long pairs of ours, each once: the longest take minutes."""
+    """Long pairs of ours, each once, in a process of its own: kept workspace would hide memory from the next."""
     if OURS not in state.loaded:
         return
     cases = [Case(task, "features", 1, length, MAIN_DIM) for length in state.plan.long_lengths for task in TASKS]
-    job = {"suite": "dtw", "peer": OURS, "seed": state.options.seed, "cases": [asdict(case) for case in cases]}
-    for case, result in zip(cases, results({**job, "threads": 1}), strict=True):
+    for case in cases:
+        job = {"suite": "dtw", "peer": OURS, "seed": state.options.seed, "threads": 1, "cases": [asdict(case)]}
+        (result,) = results(job)
         row = Row("long", OURS, case.task, case.source, 1, 1, case.length, case.dim, cells=case.cells)
         _add(state, replace(row, **{**result, "time": Spread(**result["time"]) if "time" in result else None}))
 
