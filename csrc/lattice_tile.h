@@ -20,6 +20,9 @@
     default: call(4);           \
   }
 
+/* Numbers that rows of given costs are fetched ahead. */
+#define TURN_AHEAD 32
+
 /* What costs of a tile may be besides plain numbers. */
 enum { COSTS_PLAIN = 0, COSTS_NAN = 1, COSTS_FAR = 2 };
 #endif
@@ -147,7 +150,10 @@ static void FN(lane_costs_)(const lattice_view *l, REAL *tile, int64_t row, int6
 static void FN(turn_block_)(const lattice_view *l, int64_t row, int64_t column, REAL *tile) {
   const REAL *from = (const REAL *)l->cost + row * l->row_stride + column;
   vec rows[LANES];
-  for (int r = 0; r < LANES; r++) rows[r] = v_loadu(from + r * (l->row_stride - 1));
+  for (int r = 0; r < LANES; r++) {
+    rows[r] = v_loadu(from + r * (l->row_stride - 1));
+    __builtin_prefetch(from + r * (l->row_stride - 1) + TURN_AHEAD); /* more rows than a processor follows by itself */
+  }
   v_transpose(rows);
   for (int t = 0; t < LANES; t++) v_store(tile + t * LANES, rows[t]);
 }
