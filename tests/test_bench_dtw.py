@@ -229,7 +229,7 @@ def test_pairs_and_averages_without_tslearn(state):
 
 
 def test_an_objective_that_is_never_reached_is_told(state):
-    suite._ours(state, SMALL[1], averages.series(SMALL[1], 0), target=-1.0)
+    suite._ours(state, SMALL[1], averages.series(SMALL[1], 0), target=-1.0, threads=(1,))
     failed = next(row for row in state.rows if row.until == OWN_TARGET)
     assert (failed.status, failed.reason) == ("failed", "from this start -1 is not reached")
 

@@ -20,11 +20,12 @@ one (begin, end, steps), and its costs are summed in float64 and compared with t
 the first row is compared.
 
 Averages. Both sides get the same series and the same start: the mean of the series; for k-means a series of each shape.
-tslearn computes in float64; ours in float32 for soft-DTW, in float64 for DTW, where rounding can lead to another
-optimum. tslearn runs once, with the iterations that the table names. Its result and ours are judged by one function:
-the sum over all series of the (soft-)DTW to the (nearest) center, by the plain version in float64. Our time is that of
-a `fit` that stops after the first iteration whose objective is not above tslearn's (by more than a millionth of it); a
-second row tells where our own stopping rule ends.
+tslearn computes in float64; ours in float32 and, on one thread, in float64 too, since rounding that breaks a tie of
+paths can lead DTW to another optimum: the faster one that reaches the objective counts. tslearn runs once, with the
+iterations that the table names. Its result and ours are judged by one function: the sum over all series of the
+(soft-)DTW to the (nearest) center, by the plain version in float64. Our time is that of a `fit` that stops after the
+first iteration whose objective is not above tslearn's (by more than a millionth of it); a second row tells where our
+own stopping rule ends.
 
 Memory. As in `experiments.bench`, for a value or a path beyond its inputs and results; each in a process of its own,
 since workspace that is kept from one call to the next would hide in the second.

@@ -49,11 +49,6 @@ class Problem:
     iterations_inside: int = 0
 
     @property
-    def dtype(self) -> torch.dtype:
-        """What ours computes in: for DTW as tslearn, since rounding that breaks a tie of paths leads elsewhere."""
-        return torch.float32 if self.gamma else torch.float64
-
-    @property
     def limit(self) -> str:
         """What ends tslearn's search, beside its own rule."""
         inside = f" of {self.iterations_inside} for each center" if self.clusters else ""
@@ -69,7 +64,7 @@ class Found(NamedTuple):
 
 
 def series(problem: Problem, seed: int) -> Tensor:
-    """Return series (n, N) in our type: bumps of as many shapes as clusters, in turns, warped in time, with noise.
+    """Return series (n, N), float32: bumps of as many shapes as clusters, in turns, warped in time, with noise.
 
     They are normalised to mean 0 and variance 1, as in the UCR archive.
     """
@@ -81,7 +76,7 @@ def series(problem: Problem, seed: int) -> Tensor:
     bumps = heights[shape][:, :, None] * np.exp(-(((at[:, None] - centers[shape][:, :, None]) / 0.06) ** 2))
     noisy = bumps.sum(1) + 0.1 * rng.standard_normal(at.shape)
     normal = (noisy - noisy.mean(1, keepdims=True)) / noisy.std(1, keepdims=True)
-    return torch.from_numpy(normal).float().to(problem.dtype)
+    return torch.from_numpy(normal).float()
 
 
 def start(problem: Problem, given: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def _grouped(report: Report, label: str, titles: Sequence[str], groups: Sequence
             bar = panel.bar([place], [row.time.median], color=colour, label=row.peer)
             panel.bar_label(bar, fmt="%.3g", fontsize=8, padding=2)
         panel.set_yscale("log")
-        panel.set_xticks([])
+        panel.set_xticks(range(len(rows)), [row.computes or "" for row in rows])
         panel.set_xlabel("")
         panel.set_title(title)
         panel.margins(y=0.12)

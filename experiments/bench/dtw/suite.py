@@ -124,7 +124,8 @@ def _averages(state: State) -> None:
         given = averages.series(problem, state.options.seed)
         target = _of_baseline(state, problem, given) if BASELINE in state.loaded else None
         if OURS in state.loaded:
-            _ours(state, problem, given, target)
+            _ours(state, problem, given, target, state.options.threads)
+            _ours(state, problem, given.double(), target, (1,))
 
 
 def _of_baseline(state: State, problem: Problem, given: Tensor) -> float | None:
@@ -144,10 +145,11 @@ def _of_baseline(state: State, problem: Problem, given: Tensor) -> float | None:
     return found.objective
 
 
-def _ours(state: State, problem: Problem, given: Tensor, target: float | None) -> None:
+def _ours(state: State, problem: Problem, given: Tensor, target: float | None, threads: Sequence[int]) -> None:
+    """Add our rows, computed in the type of the series."""
     dalign = state.loaded[OURS].dalign  # type: ignore[attr-defined]
-    computes = str(problem.dtype).removeprefix("torch.")
-    rows = [replace(_averages_row(problem, OURS, count), computes=computes) for count in state.options.threads]
+    computes = str(given.dtype).removeprefix("torch.")
+    rows = [replace(_averages_row(problem, OURS, count), computes=computes) for count in threads]
     entries = [_averages_entry(replace(row, until=OWN_END), dalign, problem, given) for row in rows]
     if target is not None and state.out_of_time is None:
         rows = [replace(row, until=OWN_TARGET) for row in rows]
