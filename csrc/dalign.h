@@ -76,7 +76,8 @@ typedef struct {
   double step_weights[3]; /* down (1,0), right (0,1), diagonal (1,1); +inf blocks a step */
   double band; /* < 0: none; else at least .5: cells with |i (m-1) - j (n-1)| <= band max(n-1, m-1), item's lengths */
 
-  /* The costs: a lattice, or features and a metric (then nothing of size n m is stored). */
+  /* The costs: a lattice, or features and a metric (then no lattice is stored: tiles come and go, and
+   * DALIGN_GRADIENT keeps 4 MiB of them at most). */
   const void *cost; /* (batch, n, m), or NULL */
   dalign_metric metric;
   int64_t d;

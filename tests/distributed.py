@@ -23,7 +23,7 @@ END = """
     sys.stdout.flush()
     dist.barrier()
     dist.destroy_process_group()
-    os._exit(0)  # gloo's threads now and then abort a process that takes itself down in Python's own order
+    os._exit(0)  # twice a rank aborted (std::terminate) on a loaded machine, probably in its threads' teardown
 """
 
 

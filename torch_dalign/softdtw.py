@@ -194,7 +194,9 @@ class SoftDTW(SmoothedLoss):
     .. math:: \text{loss}(x, y) = \min{}^\gamma_{\pi} \sum_{(i,j) \in \pi} w_{ij}\, C(x_i, y_j), \qquad
               \min{}^\gamma(a) = -\gamma \log \sum_k e^{-a_k / \gamma}
 
-    The costs are fused into the recursion: from features in, nothing of size N M is stored.
+    The costs are fused into the recursion: from features in, no lattice is stored. (While a short pair is worked on, up
+    to 4 MiB of a thread's workspace hold its costs.) Where a gradient may be needed, it is computed with the value:
+    evaluate under ``torch.no_grad()``.
 
     Parameters
     ----------
