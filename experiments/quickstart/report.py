@@ -83,7 +83,7 @@ class Report:
                 "python": platform.python_version(),
                 "machine": platform.machine(),
                 "threads": torch.get_num_threads(),
-                "versions": {name: importlib.metadata.version(name) for name in ("torch", "librosa", "music21")},
+                "versions": {name: _version(name) for name in ("torch", "librosa", "music21")},
                 "torch_dalign": dalign.build_info(),
             },
         }
@@ -110,3 +110,11 @@ class Report:
 def _align(row: tuple[str, ...], widths: list[int]) -> list[str]:
     """First cell to the left, numbers to the right."""
     return [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+
+
+def _version(name: str) -> str | None:
+    """Version of a package; None where it is missing and the music came from the cache."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
