@@ -251,8 +251,9 @@ def cxx_jobs(tools: Toolbox, flags: Flags, folder: Path, version: str) -> list[J
     torch_folders = [f"-isystem{path}" for path in include_paths("cuda" if tools.nvcc else "cpu")]
     python_folders = [f"-isystem{tools.python_include}", f"-isystem{tools.pybind11_include}"]
     texts = [f'-D{name}="{value}"' for name, value in facts.items()]
+    ops = [*base, STABLE_ABI, *torch_folders]
     return [
-        Job([*base, STABLE_ABI, *torch_folders], "csrc/binding/ops.cpp", folder / "ops.o"),
+        *(Job(ops, f"csrc/binding/{name}.cpp", folder / "binding" / f"{name}.o") for name in flags["KERNELS"]),
         Job([*base, *texts, *python_folders], "csrc/binding/module.cpp", folder / "module.o"),
     ]
 

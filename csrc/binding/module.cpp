@@ -1,5 +1,5 @@
 // Python module torch_dalign._C: facts about the build and the CPU; no tensors here. Loading the module also loads
-// ops.cpp, which registers the torch ops. The DALIGN_* texts come from setup.py.
+// the other files, which register the torch ops. The DALIGN_* texts come from setup.py.
 #include <pybind11/pybind11.h>
 
 #include "dalign.h"
@@ -27,7 +27,7 @@ pybind11::dict build_facts() {
                         "cuda_archs"_a = pybind11::tuple(archs.attr("split")()));
 }
 
-// Bytes of a row of the state tensor, as ops.cpp allocates it: whole cache lines.
+// Bytes of a row of the state tensor, as softdtw.cpp allocates it: whole cache lines.
 size_t softdtw_state_bytes(int64_t n, int64_t m, double band, bool is_double) {
   dalign_softdtw_args args{};
   args.batch = 1;
