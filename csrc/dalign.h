@@ -188,6 +188,75 @@ void dalign_dtw_work_f64(void *shared, void *worker);
 void dalign_dtw_close_f32(void *shared);
 void dalign_dtw_close_f64(void *shared);
 
+/* ---------------------------------------------------------------- ddtw: any steps, weights, ends and operator
+ *
+ *   f_s(i, j) = D(i - step_x[s], j - step_y[s]) + W_s(i, j) C(i, j)   for each step s
+ *   f_0(i, j) = C(i, j) + start(i, j)                                 where a path may start
+ *   D(i, j)   = mu(f(i, j)),   value = mu({ D(i, j) + end(i, j) })    over the cells where a path may end
+ *
+ * (Zeitler and Mueller 2026, Algorithms 1 and 2.) mu leaves out what is +inf. Its gradient p(q), with g = gamma:
+ *   softmin     -g log sum exp(-q / g)                       p = softmax(-q / g)
+ *   smoothmin   <a, q> with a = softmax(-q / g)              p = a (1 - (q - value) / g)
+ *   sparsemin   min over the simplex of <p, q> + g/2 |p|^2 - g/2, p the projection of -q / g on the simplex
+ *   hardmin     the first least one in the order of the steps, the start behind them; p = 1 there
+ * A cell of cost +inf is blocked, as is a step of weight +inf into its cell. Where no path is left value is +inf and
+ * gradients are 0. A NaN (or -inf) cost makes value and gradients of its item NaN. */
+typedef enum { DALIGN_SOFTMIN = 0, DALIGN_SPARSEMIN = 1, DALIGN_SMOOTHMIN = 2, DALIGN_HARDMIN = 3 } dalign_smoothing;
+enum { DALIGN_DDTW_STEPS = 32 };
+
+/* Where paths may start: cells (i, 0) with i < along_x and (0, j) with j < along_y, at no cost: 1 and 1 is the corner.
+ * Where they may end: the same, counted back from the item's last cell. Or costs (batch or 1, n, m), +inf where not. */
+typedef struct {
+  int64_t along_x, along_y;
+  const void *cost;
+  int64_t stride; /* elements from item to item, 0 when all share one */
+} dalign_ends;
+
+typedef struct {
+  int64_t batch, n, m;
+  const int64_t *x_lengths, *y_lengths; /* as in dalign_softdtw_args */
+  int steps;
+  const int64_t *step_x, *step_y; /* (steps,) >= 0, not both 0 */
+  const void
+      *weights; /* >= 0; element of (b, i, j, s) by strides, which are 0 along what is not told apart; NULL: ones */
+  int64_t weight_strides[4];
+  dalign_smoothing smoothing;
+  double gamma; /* > 0; hardmin has none */
+  dalign_ends start, end;
+  const void *cost; /* (batch, n, m) */
+
+  void *value;            /* (batch,) */
+  const void *grad_value; /* (batch,), NULL: ones. Factor of all that follows */
+  /* Derivatives of value; each may be NULL. To those of weights and ends, laid out as these, what items give
+   * is added, so the caller clears them, and gives items that share an element to one thread. */
+  void *grad_cost;
+  void *grad_weights, *grad_start, *grad_end;
+  double
+      *mean_cost; /* (batch,) sum of every cost, of cells and of ends, times its derivative: (value - mean_cost) / gamma
+                        is d value / d gamma */
+  int64_t *path;  /* hardmin: (batch, n + m - 1, 2) cells from start to end, then -1; NULL: not wanted */
+  int64_t *path_length;
+} dalign_ddtw_args;
+
+/* Bytes that one thread needs; problems [begin, end). */
+size_t dalign_ddtw_workspace_f32(const dalign_ddtw_args *args);
+size_t dalign_ddtw_workspace_f64(const dalign_ddtw_args *args);
+dalign_status dalign_ddtw_f32(const dalign_ddtw_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_ddtw_f64(const dalign_ddtw_args *args, int64_t begin, int64_t end, void *workspace);
+
+/* Softmin alone: the derivative, along a direction in costs, weights and ends, of the gradients with respect to them. The
+ * direction has the layout of what it belongs to; NULL is zero. The results are the gradients of args. */
+typedef struct {
+  const void *cost, *weights, *start, *end;
+  double *slope; /* (batch,) result: derivative of value along the direction, without grad_value */
+} dalign_ddtw_direction;
+size_t dalign_ddtw_hvp_workspace_f32(const dalign_ddtw_args *args);
+size_t dalign_ddtw_hvp_workspace_f64(const dalign_ddtw_args *args);
+dalign_status dalign_ddtw_hvp_f32(const dalign_ddtw_args *args, const dalign_ddtw_direction *direction, int64_t begin,
+                                  int64_t end, void *workspace);
+dalign_status dalign_ddtw_hvp_f64(const dalign_ddtw_args *args, const dalign_ddtw_direction *direction, int64_t begin,
+                                  int64_t end, void *workspace);
+
 #ifdef __cplusplus
 }
 #endif

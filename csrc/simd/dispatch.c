@@ -37,7 +37,15 @@
   K(dalign_status, dalign_dtw, R, T, (const dalign_dtw_args *args, int64_t begin, int64_t end, void *workspace),   \
     (args, begin, end, workspace))                                                                                 \
   K(dalign_status, dalign_dtw_open, R, T, (const dalign_dtw_args *args, int64_t item, void *shared),               \
-    (args, item, shared))
+    (args, item, shared))                                                                                          \
+  K(size_t, dalign_ddtw_workspace, R, T, (const dalign_ddtw_args *args), (args))                                   \
+  K(dalign_status, dalign_ddtw, R, T, (const dalign_ddtw_args *args, int64_t begin, int64_t end, void *workspace), \
+    (args, begin, end, workspace))                                                                                 \
+  K(size_t, dalign_ddtw_hvp_workspace, R, T, (const dalign_ddtw_args *args), (args))                               \
+  K(dalign_status, dalign_ddtw_hvp, R, T,                                                                          \
+    (const dalign_ddtw_args *args, const dalign_ddtw_direction *direction, int64_t begin, int64_t end,             \
+     void *workspace),                                                                                             \
+    (args, direction, begin, end, workspace))
 
 /* Those without a result stand apart, for the return statement. */
 #define PROCEDURES(K, R, T)                                                    \

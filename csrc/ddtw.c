@@ -1,0 +1,162 @@
+/* ddtw.c: the general lattice of differentiable dynamic time warping: any steps, weights, ends and operator.
+ *
+ *   D(i, j) = mu({ D(i - step_x[s], j - step_y[s]) + W_s(i, j) C(i, j) }_s  and  C(i, j) + start(i, j))
+ *   value   = mu({ D(i, j) + end(i, j) })
+ *
+ * (Zeitler and Mueller, "A Unified Perspective on CTC and Soft-DTW Using Differentiable DTW", 2026, Algorithms 1 and 2.)
+ *
+ * Softmin runs in waves (ddtw_body.h). A wave is a set of cells none of which follows another: a row where every step
+ * advances x, a column where every step advances y, else a diagonal i + j = t. Its cells lie side by side in memory, so the
+ * cells before all of them by one step are one unaligned vector load away, and there is no dependency inside a wave.
+ * Everything happens in P = exp(-D / gamma) as a mantissa and an exponent per cell:
+ *   P(i, j) = sum_s P(before) exp(-W_s C / gamma)  (+ exp(-(C + start) / gamma)),   Z = sum over ends P exp(-end / gamma)
+ *   q_s(i, j) = B(i, j) exp(-W_s C / gamma),   B(i, j) = sum_s q_s(i + step_x, j + step_y)  (+ exp(-end / gamma))
+ * and the share of paths that enter a cell by step s is P(before) q_s / Z, which gives every derivative.
+ * Waves come in blocks that fit into the cache. Going back, P of a block is computed again from the waves before it; the
+ * waves kept between blocks are all that a long lattice needs. Exponents count from a base (a double) per block. Where they
+ * would grow too large for a float to hold exactly, doubles take over, and where even these would, ddtw_cells.h.
+ *
+ * The other operators, best paths and second derivatives go cell by cell in double (ddtw_cells.h).
+ */
+#include "dalign.h"
+#include "memory.h"
+#include "simd/names.h"
+
+#include <math.h>
+#include <string.h>
+
+/* What a block of waves may take of the cache. Tests make it small. */
+#ifndef DALIGN_DDTW_BLOCK_BYTES
+#define DALIGN_DDTW_BLOCK_BYTES (512 << 10)
+#endif
+
+#include "ddtw_cells.h"
+
+/* What the lanes of a wave are: the columns of a row, the rows of a column, or the rows of a diagonal. */
+typedef enum { DDTW_ROWS, DDTW_COLUMNS, DDTW_DIAGONALS } ddtw_order;
+
+typedef enum { DDTW_FITS, DDTW_NAN, DDTW_TOO_FAR } ddtw_fit;
+
+static ddtw_order ddtw_choose_order(const dalign_ddtw_args *a) {
+  int advances_x = 1, advances_y = 1;
+  for (int s = 0; s < a->steps; s++) {
+    if (a->step_x[s] >= a->n || a->step_y[s] >= a->m) continue;
+    advances_x &= a->step_x[s] > 0;
+    advances_y &= a->step_y[s] > 0;
+  }
+  return advances_x ? DDTW_ROWS : advances_y ? DDTW_COLUMNS : DDTW_DIAGONALS;
+}
+
+/* Exponents are exact, and sums of three of them, up to this distance from their base. */
+#define DDTW_FARTHEST (DALIGN_F32 ? 4194304. : 1125899906842624.)
+
+#define DALIGN_F32 0
+#include "simd/real.h"
+#include "ddtw_body.h"
+#undef DALIGN_F32
+#define DALIGN_F32 1
+#include "simd/real.h"
+#include "ddtw_body.h"
+
+/* ------------------------------------------------------------------------------------------------ public functions */
+
+typedef union {
+  DALIGN_NAME(ddtw_waves, f32) f32;
+  DALIGN_NAME(ddtw_waves, f64) f64;
+  ddtw_cells cells;
+  ddtw_second second;
+} ddtw_work;
+
+static int ddtw_is_length(const int64_t *lengths, int64_t batch, int64_t longest) {
+  for (int64_t b = 0; lengths && b < batch; b++)
+    if (lengths[b] < 1 || lengths[b] > longest) return 0;
+  return 1;
+}
+
+static dalign_status ddtw_check(const dalign_ddtw_args *a) {
+  if (a->batch < 0 || a->n < 1 || a->m < 1 || a->steps < 1 || a->steps > DALIGN_DDTW_STEPS) return DALIGN_BAD_ARGUMENT;
+  if (a->smoothing < DALIGN_SOFTMIN || a->smoothing > DALIGN_HARDMIN) return DALIGN_BAD_ARGUMENT;
+  if (a->smoothing != DALIGN_HARDMIN && !(a->gamma > 0 && a->gamma < INFINITY)) return DALIGN_BAD_ARGUMENT;
+  if (a->path && a->smoothing != DALIGN_HARDMIN) return DALIGN_BAD_ARGUMENT;
+  for (int s = 0; s < a->steps; s++)
+    if (a->step_x[s] < 0 || a->step_y[s] < 0 || (a->step_x[s] | a->step_y[s]) == 0) return DALIGN_BAD_ARGUMENT;
+  const int lengths = ddtw_is_length(a->x_lengths, a->batch, a->n) && ddtw_is_length(a->y_lengths, a->batch, a->m);
+  return lengths ? DALIGN_OK : DALIGN_BAD_ARGUMENT;
+}
+
+static size_t ddtw_larger(size_t a, size_t b) { return a > b ? a : b; }
+
+/* One after the other they use the same memory. */
+static size_t ddtw_workspace(const dalign_ddtw_args *a, int is_float) {
+  ddtw_work w;
+  dalign_arena cells = {0};
+  ddtw_cut_cells(&w.cells, a, &cells);
+  size_t bytes = dalign_arena_bytes(&cells);
+  if (a->smoothing != DALIGN_SOFTMIN) return bytes;
+  dalign_arena wide = {0}, narrow = {0};
+  DALIGN_NAME(cut_waves_, f64)(&w.f64, a, &wide);
+  bytes = ddtw_larger(bytes, dalign_arena_bytes(&wide));
+  if (!is_float) return bytes;
+  DALIGN_NAME(cut_waves_, f32)(&w.f32, a, &narrow);
+  return ddtw_larger(bytes, dalign_arena_bytes(&narrow));
+}
+
+static void ddtw_run_item(const dalign_ddtw_args *a, int is_float, int64_t item, void *workspace) {
+  const ddtw_item it = ddtw_item_of(a, is_float, item);
+  dalign_arena narrow = dalign_arena_over(workspace), wide = narrow, cells = narrow;
+  ddtw_work w;
+  if (a->smoothing == DALIGN_SOFTMIN) {
+    if (is_float) {
+      DALIGN_NAME(cut_waves_, f32)(&w.f32, a, &narrow);
+      if (DALIGN_NAME(run_waves_, f32)(&w.f32, it) == DDTW_FITS) return;
+    }
+    DALIGN_NAME(cut_waves_, f64)(&w.f64, a, &wide);
+    if (DALIGN_NAME(run_waves_, f64)(&w.f64, it) == DDTW_FITS) return;
+  }
+  ddtw_cut_cells(&w.cells, a, &cells);
+  ddtw_run_cells(&w.cells, it);
+}
+
+static dalign_status ddtw_run(const dalign_ddtw_args *a, int is_float, int64_t begin, int64_t end, void *workspace) {
+  const dalign_status status = ddtw_check(a);
+  for (int64_t item = begin; status == DALIGN_OK && item < end; item++) ddtw_run_item(a, is_float, item, workspace);
+  return status;
+}
+
+static size_t ddtw_hvp_workspace(const dalign_ddtw_args *a) {
+  ddtw_second h;
+  dalign_arena arena = {0};
+  ddtw_cut_second(&h, a, &arena);
+  return dalign_arena_bytes(&arena);
+}
+
+static dalign_status ddtw_hvp(const dalign_ddtw_args *a, const dalign_ddtw_direction *direction, int is_float,
+                              int64_t begin, int64_t end, void *workspace) {
+  const dalign_status status = ddtw_check(a);
+  if (status != DALIGN_OK) return status;
+  if (a->smoothing != DALIGN_SOFTMIN) return DALIGN_BAD_ARGUMENT;
+  ddtw_second h = {.direction = direction};
+  dalign_arena arena = dalign_arena_over(workspace);
+  ddtw_cut_second(&h, a, &arena);
+  for (int64_t item = begin; item < end; item++) ddtw_run_second(&h, ddtw_item_of(a, is_float, item));
+  return DALIGN_OK;
+}
+
+#define DDTW_PUBLIC(type, is_float)                                                                                    \
+  size_t DALIGN_NAME(dalign_ddtw_workspace, type)(const dalign_ddtw_args *args) {                                      \
+    return ddtw_workspace(args, is_float);                                                                             \
+  }                                                                                                                    \
+  dalign_status DALIGN_NAME(dalign_ddtw, type)(const dalign_ddtw_args *args, int64_t begin, int64_t end,               \
+                                               void *memory) {                                                         \
+    return ddtw_run(args, is_float, begin, end, memory);                                                               \
+  }                                                                                                                    \
+  size_t DALIGN_NAME(dalign_ddtw_hvp_workspace, type)(const dalign_ddtw_args *args) {                                  \
+    return ddtw_hvp_workspace(args);                                                                                   \
+  }                                                                                                                    \
+  dalign_status DALIGN_NAME(dalign_ddtw_hvp, type)(const dalign_ddtw_args *args,                                       \
+                                                   const dalign_ddtw_direction *direction, int64_t begin, int64_t end, \
+                                                   void *memory) {                                                     \
+    return ddtw_hvp(args, direction, is_float, begin, end, memory);                                                    \
+  }
+DDTW_PUBLIC(f32, 1)
+DDTW_PUBLIC(f64, 0)
