@@ -5,6 +5,7 @@ from ._build_info import build_info
 from .averaging import SoftDTWBarycenter
 from .clustering import SoftDTWKMeans
 from .cost import pairwise
+from .ddtw import DDTW
 from .dtw import dtw, dtw_path
 from .pairs import cdist_dtw, cdist_soft_dtw, dtw_neighbors
 from .softdtw import SoftDTW, gak
@@ -12,6 +13,7 @@ from .softdtw import SoftDTW, gak
 __version__: str = build_info()["version"]
 
 __all__ = [
+    "DDTW",
     "SoftDTW",
     "SoftDTWBarycenter",
     "SoftDTWKMeans",

@@ -209,16 +209,17 @@ def slope(value: object) -> float:
     return 0.0 if largest == math.inf else largest
 
 
-def steps(value: object, longest: int, most: int) -> list[tuple[int, int]]:
-    """Pairs of whole numbers in [0, longest], not both 0."""
-    expected = f"steps must be 1 to {most} pairs (x, y) of whole numbers from 0 to {longest}, not both 0"
+def steps(value: object, longest: int | None, most: int) -> list[tuple[int, int]]:
+    """Pairs of whole numbers in [0, longest] (None: of any length), not both 0."""
+    upto = ">= 0" if longest is None else f"from 0 to {longest}"
+    expected = f"steps must be 1 to {most} pairs (x, y) of whole numbers {upto}, not both 0"
     if not isinstance(value, Sequence):
         raise TypeError(f"{expected}, got {type(value).__name__}")
     pairs = []
     for pair in value:
         if not isinstance(pair, Sequence) or not all(isinstance(number, numbers.Integral) for number in pair):
             raise TypeError(f"{expected}, got {pair!r} among them")
-        if len(pair) != 2 or not all(0 <= number <= longest for number in pair) or not any(pair):
+        if len(pair) != 2 or not all(0 <= number <= (longest or 2**31) for number in pair) or not any(pair):
             raise ValueError(f"{expected}, got {pair!r} among them")
         pairs.append((int(pair[0]), int(pair[1])))
     if not 1 <= len(pairs) <= most:

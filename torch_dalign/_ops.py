@@ -180,3 +180,83 @@ def _(
     limit: float,
 ) -> Tensor:
     return x.new_empty(x_items.shape)
+
+
+def _like(tensor: Tensor | None, of: Tensor, need: bool) -> Tensor:
+    """The gradient of something that need not be there."""
+    return of.new_empty((0,)) if tensor is None or not need else of.new_empty(tensor.shape)
+
+
+@_fake("ddtw")
+def _(
+    cost: Tensor,
+    gamma: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    steps: list[int],
+    step_weights: Tensor | None,
+    start: list[int],
+    start_cost: Tensor | None,
+    end: list[int],
+    end_cost: Tensor | None,
+    smoothing: str,
+    grad_value: Tensor | None,
+    need_cost: bool,
+    need_weights: bool,
+    need_start: bool,
+    need_end: bool,
+    need_mean_cost: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return (
+        cost.new_empty((cost.shape[0],)),
+        _result(cost, need_cost),
+        _like(step_weights, cost, need_weights),
+        _like(start_cost, cost, need_start),
+        _like(end_cost, cost, need_end),
+        _mean_cost(cost, need_mean_cost),
+    )
+
+
+@_fake("ddtw_path")
+def _(
+    cost: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    steps: list[int],
+    step_weights: Tensor | None,
+    start: list[int],
+    start_cost: Tensor | None,
+    end: list[int],
+    end_cost: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _paths(cost, cost.shape[1], cost.shape[2], True)
+
+
+@_fake("ddtw_hvp")
+def _(
+    cost: Tensor,
+    gamma: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    steps: list[int],
+    step_weights: Tensor | None,
+    start: list[int],
+    start_cost: Tensor | None,
+    end: list[int],
+    end_cost: Tensor | None,
+    grad_value: Tensor | None,
+    along_cost: Tensor | None,
+    along_weights: Tensor | None,
+    along_start: Tensor | None,
+    along_end: Tensor | None,
+    need_weights: bool,
+    need_start: bool,
+    need_end: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return (
+        _result(cost, True),
+        _like(step_weights, cost, need_weights),
+        _like(start_cost, cost, need_start),
+        _like(end_cost, cost, need_end),
+        _mean_cost(cost, True),
+    )

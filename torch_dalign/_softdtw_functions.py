@@ -32,9 +32,9 @@ class Options(NamedTuple):
     band: float
 
 
-def blank_padding(x: Tensor, y: Tensor, options: Options) -> tuple[Tensor, Tensor]:
+def blank_padding(x: Tensor, y: Tensor, x_lengths: Tensor | None, y_lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     """The features with zeros beyond the lengths, where they may hold anything."""
-    return _blank(x, options.x_lengths), _blank(y, options.y_lengths)
+    return _blank(x, x_lengths), _blank(y, y_lengths)
 
 
 def _blank(x: Tensor, lengths: Tensor | None) -> Tensor:
@@ -308,8 +308,7 @@ class FeaturesHessianFunction(LastDerivative):
         with torch.enable_grad():
             inputs = [leaf(t) for t in (grad_value, x, y, gamma)]
             g, features_x, features_y, smoothing = inputs
-            options = Options(smoothing, x_lengths, y_lengths, step_weights, band)
-            blank_x, blank_y = blank_padding(features_x, features_y, options)
+            blank_x, blank_y = blank_padding(features_x, features_y, x_lengths, y_lengths)
             lattice = CostFunction.apply(blank_x, blank_y, metric)
             value, state = ops.softdtw(lattice.detach(), gamma, x_lengths, y_lengths, step_weights, band, True)
             grad_cost, slope = SoftDTWGradFunction.apply(

@@ -343,7 +343,8 @@ class _Problem(NamedTuple):
         """The lattice C (B, N, M)."""
         if self.y is None or self.metric is None:
             return self.x
-        return CostFunction.apply(*blank_padding(self.x, self.y, self.options), self.metric)
+        lengths = self.options.x_lengths, self.options.y_lengths
+        return CostFunction.apply(*blank_padding(self.x, self.y, *lengths), self.metric)
 
     def alignment(self) -> Tensor:
         """H (B, N, M)."""
