@@ -1,6 +1,6 @@
 """torch-dalign: differentiable sequence alignment for PyTorch."""
 
-from . import functional, plot
+from . import functional, plot, presets
 from ._build_info import build_info
 from .averaging import SoftDTWBarycenter
 from .clustering import SoftDTWKMeans
@@ -27,4 +27,5 @@ __all__ = [
     "gak",
     "pairwise",
     "plot",
+    "presets",
 ]
