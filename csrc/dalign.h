@@ -19,7 +19,8 @@ typedef enum {
   DALIGN_OK = 0,
   DALIGN_BAD_ARGUMENT = 1, /* a size below zero, a length or a label out of range, an unknown metric, gamma <= 0, ... */
   DALIGN_RETRY = 2,        /* dalign_softdtw_close only: open and work once more, the numbers need the wide path */
-  DALIGN_AGAIN = 3         /* dalign_softdtw_close only: work once more, the second sweep of DALIGN_GRADIENT */
+  DALIGN_AGAIN = 3,        /* dalign_softdtw_close only: work once more, the second sweep of DALIGN_GRADIENT */
+  DALIGN_ASK = 4           /* dalign_decode_beam_step only: answer the questions, then step once more */
 } dalign_status;
 
 /* Cost of a pair of frames x_i, y_j (D numbers each). */
@@ -256,6 +257,113 @@ dalign_status dalign_ddtw_hvp_f32(const dalign_ddtw_args *args, const dalign_ddt
                                   int64_t end, void *workspace);
 dalign_status dalign_ddtw_hvp_f64(const dalign_ddtw_args *args, const dalign_ddtw_direction *direction, int64_t begin,
                                   int64_t end, void *workspace);
+
+/* ---------------------------------------------------------------- decode: labellings from CTC log-probabilities
+ *
+ * log_probs (frames, batch, classes), one class the blank. A path has one class in each frame; without repetitions, then
+ * without blanks, it is a labelling, whose probability is that of all its paths (Graves et al. 2006). A NaN or +inf in
+ * an item's frames makes its result one empty labelling with NaN; -inf is a class of probability 0, and where that leaves
+ * no path at all the result is one empty labelling with -inf. No frames: the empty labelling with probability 1. */
+typedef struct {
+  int64_t frames, batch, classes;
+  const void *log_probs;
+  const int64_t *input_lengths; /* (batch,) in [0, frames]; NULL: all full */
+  int64_t blank;
+} dalign_emissions;
+
+/* The labelling of the most probable path. Of equal classes in a frame the first is taken. */
+typedef struct {
+  dalign_emissions emissions;
+  int64_t *labels; /* (batch, frames), then -1 */
+  int64_t *spans;  /* (batch, frames, 2): a label's frames [first, end), then -1 */
+  int64_t *length; /* (batch,) labels found */
+  double *score;   /* (batch,) log-probability of the path */
+} dalign_greedy_args;
+
+dalign_status dalign_decode_greedy_f32(const dalign_greedy_args *args, int64_t begin, int64_t end);
+dalign_status dalign_decode_greedy_f64(const dalign_greedy_args *args, int64_t begin, int64_t end);
+
+/* An interpolated n-gram model of labellings, a trie of n-grams, level by level, in each level by parent, then by label:
+ *
+ *   p(c | h) = share(hc) + backoff(h) p(c | h'),   p(c | nothing) = share(c) + backoff(root) / classes
+ *
+ * where h' is h without its oldest label, and an n-gram that was not seen has share 0 and backoff 1. Symbols are the
+ * classes, the end (number classes) and the start (number classes + 1), which stands before each labelling and is never
+ * predicted. Node 0 is the root; children of node k are the nodes [first[k], first[k + 1]), sorted by label. */
+typedef struct {
+  int64_t classes, nodes;
+  int64_t contexts;              /* nodes [0, contexts) may be a history */
+  const int64_t *first;          /* (nodes + 1,) */
+  const int64_t *label;          /* (nodes,) last symbol */
+  const int64_t *suffix;         /* (nodes,) the n-gram without its first symbol */
+  const double *share, *backoff; /* (nodes,) */
+} dalign_ngram;
+
+/* DALIGN_BAD_ARGUMENT where a link leaves the arrays or a number is no share. Searches rely on a checked model. */
+dalign_status dalign_ngram_check_f64(const dalign_ngram *model);
+
+/* log_prob (length + 1,): of each label after those before it, then of the end. */
+dalign_status dalign_ngram_log_probs_f64(const dalign_ngram *model, const int64_t *labels, int64_t length,
+                                         double *log_prob);
+
+/* Prefix beam search (Graves 2012; Hannun et al. 2014): after each frame the `width` prefixes l of the largest
+ *
+ *   score(l) = log p(l) + scorer_weight sum_k log scorer(l_k | l_1 .. l_{k-1}) + length_bonus |l|
+ *
+ * are kept, p(l) the probability of all paths so far that give l, of which only those through kept prefixes are known.
+ * At the end the scorer's log-probability of the end is added. Equal scores: the order of the frame before, a prefix
+ * before its extensions, these by label. */
+typedef struct {
+  dalign_emissions emissions;
+  int64_t width;          /* at least 1 */
+  int64_t top;            /* labellings given back, at least 1 */
+  double token_threshold; /* classes this much below the frame's best extend no prefix; INFINITY: all do */
+  double scorer_weight;   /* at least 0 */
+  double length_bonus;
+  const dalign_ngram *ngram; /* NULL: none */
+  int asks;                  /* the scorer is the caller, who is asked by dalign_decode_beam_step */
+
+  int64_t *labels;  /* (batch, top, frames), then -1 */
+  int64_t *length;  /* (batch, top) */
+  double *log_prob; /* (batch, top): log p(l) */
+  double *score;    /* (batch, top), not increasing */
+  int64_t *found;   /* (batch,) labellings found, in [1, top] */
+} dalign_beam_args;
+
+/* Bytes that one item's search needs. 0: a size is out of range. */
+size_t dalign_decode_beam_state_f32(const dalign_beam_args *args);
+size_t dalign_decode_beam_state_f64(const dalign_beam_args *args);
+
+/* Searches without questions, items [begin, end), in one state's memory. */
+dalign_status dalign_decode_beam_f32(const dalign_beam_args *args, int64_t begin, int64_t end, void *state);
+dalign_status dalign_decode_beam_f64(const dalign_beam_args *args, int64_t begin, int64_t end, void *state);
+
+/* The same in steps, for `asks`. open prepares; step goes on until it is done (DALIGN_OK, the item's results are
+ * written) or needs the scorer (DALIGN_ASK): then questions tells what, and answer takes one log-probability <= 0 for
+ * each before the next step. All calls get the same sizes and options, the same item, and the state where it was opened. */
+typedef struct {
+  int64_t count;
+  const int32_t *row;   /* (count,) not decreasing: which prefix */
+  const int32_t *label; /* (count,) its next label; classes: the end */
+} dalign_questions;
+
+dalign_status dalign_decode_beam_open_f32(const dalign_beam_args *args, void *state);
+dalign_status dalign_decode_beam_open_f64(const dalign_beam_args *args, void *state);
+dalign_status dalign_decode_beam_step_f32(const dalign_beam_args *args, int64_t item, void *state,
+                                          dalign_questions *questions);
+dalign_status dalign_decode_beam_step_f64(const dalign_beam_args *args, int64_t item, void *state,
+                                          dalign_questions *questions);
+
+dalign_status dalign_decode_beam_answer_f32(const dalign_beam_args *args, void *state, const double *answer,
+                                            int64_t count);
+dalign_status dalign_decode_beam_answer_f64(const dalign_beam_args *args, void *state, const double *answer,
+                                            int64_t count);
+
+/* The prefix of a question's row, at most `frames` labels, and its length. */
+dalign_status dalign_decode_beam_prefix_f32(const dalign_beam_args *args, void *state, int64_t row, int64_t *labels,
+                                            int64_t *length);
+dalign_status dalign_decode_beam_prefix_f64(const dalign_beam_args *args, void *state, int64_t row, int64_t *labels,
+                                            int64_t *length);
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,7 @@ from .averaging import SoftDTWBarycenter
 from .clustering import SoftDTWKMeans
 from .cost import pairwise
 from .ddtw import DDTW
+from .decode import NGram, ctc_beam_decode, ctc_greedy_decode
 from .dtw import dtw, dtw_path
 from .pairs import cdist_dtw, cdist_soft_dtw, dtw_neighbors
 from .softdtw import SoftDTW, gak
@@ -14,12 +15,15 @@ __version__: str = build_info()["version"]
 
 __all__ = [
     "DDTW",
+    "NGram",
     "SoftDTW",
     "SoftDTWBarycenter",
     "SoftDTWKMeans",
     "build_info",
     "cdist_dtw",
     "cdist_soft_dtw",
+    "ctc_beam_decode",
+    "ctc_greedy_decode",
     "dtw",
     "dtw_neighbors",
     "dtw_path",

@@ -260,3 +260,80 @@ def _(
         _like(end_cost, cost, need_end),
         _mean_cost(cost, True),
     )
+
+
+# ---------------------------------------------------------------- decode
+
+
+def _beams(like: Tensor, batch: int, top: int, frames: int) -> list[Tensor]:
+    """Labels, lengths, log-probabilities, scores, and how many were found."""
+    labels = like.new_empty((batch, top, frames), dtype=torch.int64)
+    numbers = [like.new_empty((batch, top), dtype=dtype) for dtype in (torch.int64, torch.float64, torch.float64)]
+    return [labels, *numbers, like.new_empty((batch,), dtype=torch.int64)]
+
+
+@_fake("ctc_greedy_decode")
+def _(log_probs: Tensor, input_lengths: Tensor | None, blank: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    frames, batch, _ = log_probs.shape
+    shapes = ((batch, frames), (batch, frames, 2), (batch,))
+    labels, spans, length = (log_probs.new_empty(shape, dtype=torch.int64) for shape in shapes)
+    return labels, spans, length, log_probs.new_empty((batch,), dtype=torch.float64)
+
+
+@_fake("ctc_beam_decode")
+def _(
+    log_probs: Tensor,
+    input_lengths: Tensor | None,
+    blank: int,
+    width: int,
+    top: int,
+    token_threshold: float,
+    scorer_weight: float,
+    length_bonus: float,
+    ngram: list[Tensor],
+    contexts: int,
+) -> tuple[Tensor, ...]:
+    return tuple(_beams(log_probs, log_probs.shape[1], top, log_probs.shape[0]))
+
+
+@_fake("ctc_beam_open")
+def _(
+    log_probs: Tensor,
+    input_lengths: Tensor | None,
+    blank: int,
+    width: int,
+    top: int,
+    token_threshold: float,
+    scorer_weight: float,
+    length_bonus: float,
+) -> tuple[Tensor, ...]:
+    state = log_probs.new_empty((torch.library.get_ctx().new_dynamic_size(),), dtype=torch.uint8)
+    return (state, *_beams(log_probs, 1, top, log_probs.shape[0]))
+
+
+@_fake("ctc_beam_step")
+def _(
+    log_probs: Tensor,
+    input_lengths: Tensor | None,
+    blank: int,
+    width: int,
+    top: int,
+    token_threshold: float,
+    scorer_weight: float,
+    length_bonus: float,
+    state: Tensor,
+    labels: Tensor,
+    length: Tensor,
+    log_prob: Tensor,
+    score: Tensor,
+    found: Tensor,
+    answers: Tensor,
+) -> tuple[Tensor, ...]:
+    questions, rows = (torch.library.get_ctx().new_dynamic_size(min=0) for _ in range(2))
+    shapes = ((questions,), (questions,), (rows, log_probs.shape[0]), (rows,))
+    return tuple(log_probs.new_empty(shape, dtype=torch.int64) for shape in shapes)
+
+
+@_fake("ngram_log_probs")
+def _(labels: Tensor, ngram: list[Tensor], classes: int, contexts: int) -> Tensor:
+    return labels.new_empty((labels.shape[0] + 1,), dtype=torch.float64)

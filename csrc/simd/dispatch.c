@@ -45,7 +45,31 @@
   K(dalign_status, dalign_ddtw_hvp, R, T,                                                                          \
     (const dalign_ddtw_args *args, const dalign_ddtw_direction *direction, int64_t begin, int64_t end,             \
      void *workspace),                                                                                             \
-    (args, direction, begin, end, workspace))
+    (args, direction, begin, end, workspace))                                                                      \
+  DECODE_KERNELS(K, R, T)
+
+#define DECODE_KERNELS(K, R, T)                                                                                       \
+  K(dalign_status, dalign_decode_greedy, R, T, (const dalign_greedy_args *args, int64_t begin, int64_t end),          \
+    (args, begin, end))                                                                                               \
+  K(size_t, dalign_decode_beam_state, R, T, (const dalign_beam_args *args), (args))                                   \
+  K(dalign_status, dalign_decode_beam, R, T, (const dalign_beam_args *args, int64_t begin, int64_t end, void *state), \
+    (args, begin, end, state))                                                                                        \
+  K(dalign_status, dalign_decode_beam_open, R, T, (const dalign_beam_args *args, void *state), (args, state))         \
+  K(dalign_status, dalign_decode_beam_step, R, T,                                                                     \
+    (const dalign_beam_args *args, int64_t item, void *state, dalign_questions *questions),                           \
+    (args, item, state, questions))                                                                                   \
+  K(dalign_status, dalign_decode_beam_answer, R, T,                                                                   \
+    (const dalign_beam_args *args, void *state, const double *answer, int64_t count), (args, state, answer, count))   \
+  K(dalign_status, dalign_decode_beam_prefix, R, T,                                                                   \
+    (const dalign_beam_args *args, void *state, int64_t row, int64_t *labels, int64_t *length),                       \
+    (args, state, row, labels, length))
+
+/* Those whose numbers are always double. */
+#define DOUBLES(K)                                                                        \
+  K(dalign_status, dalign_ngram_check, double, f64, (const dalign_ngram *model), (model)) \
+  K(dalign_status, dalign_ngram_log_probs, double, f64,                                   \
+    (const dalign_ngram *model, const int64_t *labels, int64_t length, double *log_prob), \
+    (model, labels, length, log_prob))
 
 /* Those without a result stand apart, for the return statement. */
 #define PROCEDURES(K, R, T)                                                    \
@@ -73,15 +97,17 @@
   DECLARE_PROCEDURE(name, R, T, parameters, arguments, generic)
 #define avx2_PROCEDURE(name, R, T, parameters, arguments) DECLARE_PROCEDURE(name, R, T, parameters, arguments, avx2)
 #define avx512_PROCEDURE(name, R, T, parameters, arguments) DECLARE_PROCEDURE(name, R, T, parameters, arguments, avx512)
-#define DECLARE_LEVEL(isa)          \
-  KERNELS(isa##_KERNEL, float, f32) \
-  KERNELS(isa##_KERNEL, double, f64) PROCEDURES(isa##_PROCEDURE, float, f32) PROCEDURES(isa##_PROCEDURE, double, f64)
+#define DECLARE_LEVEL(isa)           \
+  KERNELS(isa##_KERNEL, float, f32)  \
+  KERNELS(isa##_KERNEL, double, f64) \
+  DOUBLES(isa##_KERNEL) PROCEDURES(isa##_PROCEDURE, float, f32) PROCEDURES(isa##_PROCEDURE, double, f64)
 LEVELS(DECLARE_LEVEL)
 
 typedef struct {
   const char *name;
   KERNELS(FIELD, float, f32)
   KERNELS(FIELD, double, f64)
+  DOUBLES(FIELD)
   PROCEDURES(FIELD_PROCEDURE, float, f32)
   PROCEDURES(FIELD_PROCEDURE, double, f64)
 } level;
@@ -92,10 +118,10 @@ typedef struct {
 #define generic_PROCEDURE_ENTRY(name, R, T, parameters, arguments) .name##_##T = name##_##T##_generic,
 #define avx2_PROCEDURE_ENTRY(name, R, T, parameters, arguments) .name##_##T = name##_##T##_avx2,
 #define avx512_PROCEDURE_ENTRY(name, R, T, parameters, arguments) .name##_##T = name##_##T##_avx512,
-#define LEVEL(isa)                                                                                                  \
-  {.name = #isa,                                                                                                    \
-   KERNELS(isa##_ENTRY, float, f32) KERNELS(isa##_ENTRY, double, f64) PROCEDURES(isa##_PROCEDURE_ENTRY, float, f32) \
-       PROCEDURES(isa##_PROCEDURE_ENTRY, double, f64)},
+#define LEVEL(isa)                                                                         \
+  {.name = #isa,                                                                           \
+   KERNELS(isa##_ENTRY, float, f32) KERNELS(isa##_ENTRY, double, f64) DOUBLES(isa##_ENTRY) \
+       PROCEDURES(isa##_PROCEDURE_ENTRY, float, f32) PROCEDURES(isa##_PROCEDURE_ENTRY, double, f64)},
 static const level levels[] = {LEVELS(LEVEL)};
 
 static int best_level(void) {
@@ -128,5 +154,6 @@ const char *dalign_isa(void) { return chosen->name; }
   void name##_##T parameters { chosen->name##_##T arguments; }
 KERNELS(FORWARD, float, f32)
 KERNELS(FORWARD, double, f64)
+DOUBLES(FORWARD)
 PROCEDURES(FORWARD_PROCEDURE, float, f32)
 PROCEDURES(FORWARD_PROCEDURE, double, f64)
