@@ -365,6 +365,68 @@ dalign_status dalign_decode_beam_prefix_f32(const dalign_beam_args *args, void *
 dalign_status dalign_decode_beam_prefix_f64(const dalign_beam_args *args, void *state, int64_t row, int64_t *labels,
                                             int64_t *length);
 
+/* ---------------------------------------------------------------- ctc: labels with blanks between, a frame at each step
+ *
+ * The S labels of an item with a blank before, between and behind them are 2 S + 1 states. A path takes a state at each
+ * frame: the state before again, the next one, or the one after next where that skips a blank between two different
+ * labels. It begins in one of the first two states and ends in one of the last two.
+ *
+ *   value     = -log sum over paths of prod_t p(t, state's class)
+ *   alignment = d value / d (-log p(t, state)), the probability that a path is in the state at frame t
+ *
+ * Graves et al. 2006. A log-probability of -inf blocks its class; an item without a path has value +inf and gradient 0. A NaN
+ * (or +inf) among the classes that an item's states use, with logits among all its classes, makes value and gradient of the
+ * item NaN. Item b uses frames [0, input_lengths[b]); the rest is never read, its gradient is 0. */
+typedef struct {
+  int64_t batch, frames, classes;
+  int64_t item_stride, frame_stride; /* numbers from item to item and from frame to frame; classes are contiguous */
+  const void *log_probs;             /* they need not add up to 1 */
+  int from_logits;                   /* log_probs holds logits: p is their softmax */
+  int64_t blank;                     /* class of the blank */
+  const int64_t *input_lengths;      /* (batch,) in [0, frames] */
+  const int64_t *labels;             /* item b has labels[label_begin[b] + k] for k in [0, label_lengths[b]) */
+  const int64_t *label_begin, *label_lengths;
+
+  void *value; /* (batch,) */
+
+  /* Results of the same pass; each may be NULL. */
+  void *grad; /* weights[b] d value / d log_probs, with strides of its own */
+  int64_t grad_item_stride, grad_frame_stride;
+  const void *weights; /* (batch,); NULL: ones */
+  void *alignment;     /* (batch, frames, columns), columns >= 2 S + 1; 0 behind an item's states and frames */
+  int64_t columns;
+} dalign_ctc_args;
+
+size_t dalign_ctc_workspace_f32(const dalign_ctc_args *args);
+size_t dalign_ctc_workspace_f64(const dalign_ctc_args *args);
+dalign_status dalign_ctc_f32(const dalign_ctc_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_ctc_f64(const dalign_ctc_args *args, int64_t begin, int64_t end, void *workspace);
+
+/* Hessian product: product (batch, frames, classes) = d <tangent, alignment> / d log_probs, from log-probabilities. The
+ * tangent is (batch, frames, classes), or (batch, frames, columns) with one number for each state if columns > 0. */
+size_t dalign_ctc_hvp_workspace_f32(const dalign_ctc_args *args);
+size_t dalign_ctc_hvp_workspace_f64(const dalign_ctc_args *args);
+dalign_status dalign_ctc_hvp_f32(const dalign_ctc_args *args, const float *tangent, float *product, int64_t begin,
+                                 int64_t end, void *workspace);
+dalign_status dalign_ctc_hvp_f64(const dalign_ctc_args *args, const double *tangent, double *product, int64_t begin,
+                                 int64_t end, void *workspace);
+
+/* The most probable path, from log-probabilities. Of equally good ones, going back from the end, the path that stays longer in a
+ * state. Item without a path: value +inf, -1 in states and spans, scores -inf. With a NaN: value and scores NaN. */
+typedef struct {
+  double *value;   /* (batch,) minus the log-probability of the path */
+  int64_t *states; /* (batch, frames) state at each frame, -1 behind the item's frames */
+  int64_t *spans;  /* (batch, labels, 2) frames [first, last) in which the path is in the label; -1 behind its labels */
+  double *scores;  /* (batch, labels) mean log-probability of these frames; 0 behind its labels */
+  int64_t labels;  /* at least the largest of label_lengths */
+} dalign_ctc_path;
+size_t dalign_ctc_align_workspace_f32(const dalign_ctc_args *args);
+size_t dalign_ctc_align_workspace_f64(const dalign_ctc_args *args);
+dalign_status dalign_ctc_align_f32(const dalign_ctc_args *args, const dalign_ctc_path *path, int64_t begin, int64_t end,
+                                   void *workspace);
+dalign_status dalign_ctc_align_f64(const dalign_ctc_args *args, const dalign_ctc_path *path, int64_t begin, int64_t end,
+                                   void *workspace);
+
 #ifdef __cplusplus
 }
 #endif

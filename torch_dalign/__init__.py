@@ -5,6 +5,7 @@ from ._build_info import build_info
 from .averaging import SoftDTWBarycenter
 from .clustering import SoftDTWKMeans
 from .cost import pairwise
+from .ctc import CTCLoss, MCTCLoss, ctc_align
 from .ddtw import DDTW
 from .decode import NGram, ctc_beam_decode, ctc_greedy_decode
 from .dtw import dtw, dtw_path
@@ -15,6 +16,8 @@ __version__: str = build_info()["version"]
 
 __all__ = [
     "DDTW",
+    "CTCLoss",
+    "MCTCLoss",
     "NGram",
     "SoftDTW",
     "SoftDTWBarycenter",
@@ -22,6 +25,7 @@ __all__ = [
     "build_info",
     "cdist_dtw",
     "cdist_soft_dtw",
+    "ctc_align",
     "ctc_beam_decode",
     "ctc_greedy_decode",
     "dtw",

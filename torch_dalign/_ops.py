@@ -337,3 +337,55 @@ def _(
 @_fake("ngram_log_probs")
 def _(labels: Tensor, ngram: list[Tensor], classes: int, contexts: int) -> Tensor:
     return labels.new_empty((labels.shape[0] + 1,), dtype=torch.float64)
+
+
+def _laid_out_as(like: Tensor, need: bool) -> Tensor:
+    """A gradient with the strides of `like`, or of a contiguous copy where its last dimension has gaps."""
+    if not need:
+        return like.new_empty((0,))
+    return torch.empty_like(like if like.stride(2) == 1 else like.contiguous())
+
+
+@_fake("ctc")
+def _(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Tensor,
+    target_lengths: Tensor,
+    blank: int,
+    from_logits: bool,
+    weights: Tensor | None,
+    need_grad: bool,
+) -> Pair:
+    return log_probs.new_empty((log_probs.shape[0],)), _laid_out_as(log_probs, need_grad)
+
+
+@_fake("ctc_alignment")
+def _(
+    log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int, columns: int
+) -> Tensor:
+    return log_probs.new_empty((*log_probs.shape[:2], columns))
+
+
+@_fake("ctc_hvp")
+def _(
+    log_probs: Tensor,
+    tangent: Tensor,
+    targets: Tensor,
+    input_lengths: Tensor,
+    target_lengths: Tensor,
+    blank: int,
+    by_states: bool,
+) -> Tensor:
+    return log_probs.new_empty(log_probs.shape)
+
+
+@_fake("ctc_align")
+def _(
+    log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int, labels: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    batch, frames, _ = log_probs.shape
+    value = log_probs.new_empty((batch,), dtype=torch.float64)
+    states = log_probs.new_empty((batch, frames), dtype=torch.int64)
+    spans = log_probs.new_empty((batch, labels, 2), dtype=torch.int64)
+    return value, states, spans, log_probs.new_empty((batch, labels), dtype=torch.float64)

@@ -46,7 +46,21 @@
     (const dalign_ddtw_args *args, const dalign_ddtw_direction *direction, int64_t begin, int64_t end,             \
      void *workspace),                                                                                             \
     (args, direction, begin, end, workspace))                                                                      \
-  DECODE_KERNELS(K, R, T)
+  DECODE_KERNELS(K, R, T)                                                                                          \
+  CTC_KERNELS(K, R, T)
+
+#define CTC_KERNELS(K, R, T)                                                                                     \
+  K(size_t, dalign_ctc_workspace, R, T, (const dalign_ctc_args *args), (args))                                   \
+  K(dalign_status, dalign_ctc, R, T, (const dalign_ctc_args *args, int64_t begin, int64_t end, void *workspace), \
+    (args, begin, end, workspace))                                                                               \
+  K(size_t, dalign_ctc_hvp_workspace, R, T, (const dalign_ctc_args *args), (args))                               \
+  K(dalign_status, dalign_ctc_hvp, R, T,                                                                         \
+    (const dalign_ctc_args *args, const R *tangent, R *product, int64_t begin, int64_t end, void *workspace),    \
+    (args, tangent, product, begin, end, workspace))                                                             \
+  K(size_t, dalign_ctc_align_workspace, R, T, (const dalign_ctc_args *args), (args))                             \
+  K(dalign_status, dalign_ctc_align, R, T,                                                                       \
+    (const dalign_ctc_args *args, const dalign_ctc_path *path, int64_t begin, int64_t end, void *workspace),     \
+    (args, path, begin, end, workspace))
 
 #define DECODE_KERNELS(K, R, T)                                                                                       \
   K(dalign_status, dalign_decode_greedy, R, T, (const dalign_greedy_args *args, int64_t begin, int64_t end),          \
