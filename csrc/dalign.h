@@ -152,6 +152,8 @@ dalign_status dalign_softdtw_hvp_f64(const dalign_softdtw_args *args, const doub
  * looked for inside y. A cell of cost +inf is blocked; where no path is left value is +inf and the path's length 0. A NaN
  * (or -inf) cost makes the item's value NaN. */
 enum { DALIGN_DTW_STEPS = 16, DALIGN_DTW_REACH = 4 }; /* at most that many steps, each going at most that far */
+/* Batches of features of at most so many numbers a frame and cells an item (n m) go several items at once. */
+enum { DALIGN_DTW_LANES_D = 8, DALIGN_DTW_LANES_CELLS = 1 << 17 };
 typedef struct {
   int64_t batch, n, m;
   const int64_t *x_lengths, *y_lengths; /* of the sequences of x and y; NULL: all full */
@@ -175,7 +177,8 @@ typedef struct {
 } dalign_dtw_args;
 
 /* As for softdtw: workspace of one item and of each thread that works on it; all items of a range on one thread; and one
- * item on several threads by open, work, close. Equal bits for any number of threads. */
+ * item on several threads by open, work, close. Equal bits for any number of threads, and for any ranges; but small items
+ * (DALIGN_DTW_LANES_CELLS) of a batch of floats may be rounded otherwise than one that was opened. */
 size_t dalign_dtw_shared_f32(const dalign_dtw_args *args);
 size_t dalign_dtw_shared_f64(const dalign_dtw_args *args);
 size_t dalign_dtw_worker_f32(const dalign_dtw_args *args);

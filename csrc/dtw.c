@@ -15,6 +15,8 @@
  * keeping what enters each tile, then computes just the tiles that the path goes through. Of a short pair all tiles stay
  * (DALIGN_DTW_TILES_BYTES), and going back only reads.
  *
+ * Batches of short pairs go through dtw_lanes.h, one pair in each lane.
+ *
  * Threads. Workers draw groups from a counter and wait only on the group before theirs; going back is one thread's
  * work.
  */

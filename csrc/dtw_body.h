@@ -3,6 +3,8 @@
 #include "lattice_tile.h"
 #include "memory.h"
 
+#include "dtw_lanes.h" /* knows what the others declare */
+
 #undef problem
 #undef worker
 #undef HALO
@@ -513,13 +515,9 @@ static int FN(dtw_args_bad_)(const dalign_dtw_args *a) {
   return !a->value || (a->path && !a->path_length);
 }
 
-static int64_t FN(x_of_)(const dalign_dtw_args *a, int64_t b) { return a->x_items ? a->x_items[b] : b; }
-static int64_t FN(y_of_)(const dalign_dtw_args *a, int64_t b) { return a->y_items ? a->y_items[b] : b; }
-
 static int FN(dtw_item_bad_)(const dalign_dtw_args *a, int64_t b) {
   if (b < 0 || b >= a->batch) return 1;
-  const int64_t n = a->x_lengths ? a->x_lengths[FN(x_of_)(a, b)] : a->n;
-  const int64_t m = a->y_lengths ? a->y_lengths[FN(y_of_)(a, b)] : a->m;
+  const int64_t n = FN(rows_of_)(a, b), m = FN(columns_of_)(a, b);
   if (n < 1 || n > a->n || m < 1 || m > a->m) return 1;
   if (a->cost || a->metric != DALIGN_NLL) return 0;
   const int64_t *labels = (const int64_t *)a->y + FN(y_of_)(a, b) * a->m;
@@ -530,17 +528,13 @@ static int FN(dtw_item_bad_)(const dalign_dtw_args *a, int64_t b) {
 
 static void FN(set_steps_)(problem *p) {
   const dalign_dtw_args *a = &p->args;
-  p->reach = FN(reach_of_)(a), p->history = 1, p->classic = a->steps == 3;
-  int seen = 0;
+  p->reach = FN(reach_of_)(a), p->history = 1, p->classic = FN(is_classic_)(a);
   for (int k = 0; k < a->steps; k++) {
     const int dx = (int)a->step_x[k], dy = (int)a->step_y[k];
     p->offset[k] = (dx + dy) * PITCH + dx;
     p->weight[k] = (REAL)a->step_weights[k];
     p->history = dx + dy > p->history ? dx + dy : p->history;
-    p->classic &= dx <= 1 && dy <= 1 && a->step_weights[k] == 1;
-    seen |= 1 << (2 * (dx > 0) + (dy > 0));
   }
-  p->classic &= seen == 14; /* (0, 1), (1, 0) and (1, 1) */
 }
 
 static void FN(open_dtw_costs_)(problem *p, void *memory) {
@@ -566,8 +560,8 @@ static problem *FN(dtw_in_)(void *shared) {
 
 /* ------------------------------------------------------------------------------------------------ public */
 
-size_t FN(dalign_dtw_shared)(const dalign_dtw_args *args) {
-  if (args->n < 1 || args->m < 1) return 0;
+/* Memory of one item of its own. */
+static size_t FN(pair_bytes_)(const dalign_dtw_args *args) {
   problem p;
   dalign_arena a = dalign_arena_over(NULL);
   p.args = *args;
@@ -577,6 +571,12 @@ size_t FN(dalign_dtw_shared)(const dalign_dtw_args *args) {
   const size_t frames =
       args->cost ? 0 : FN(dalign_features_bytes)(args->metric, args->n, args->m, args->d, 0) + DALIGN_ALIGNMENT;
   return dalign_arena_bytes(&a) + frames;
+}
+
+size_t FN(dalign_dtw_shared)(const dalign_dtw_args *args) {
+  if (FN(dtw_args_bad_)(args)) return 0;
+  const size_t pair = FN(pair_bytes_)(args), block = FN(suits_lanes_)(args) ? FN(lanes_bytes_)(args) : 0;
+  return pair > block ? pair : block;
 }
 
 size_t FN(dalign_dtw_worker)(const dalign_dtw_args *args) {
@@ -595,8 +595,7 @@ dalign_status FN(dalign_dtw_open)(const dalign_dtw_args *args, int64_t item, voi
   lattice_view *l = &p->lattice;
   memset(p, 0, sizeof *p);
   p->args = *args, p->item = item, p->value = INFINITY;
-  l->n = args->x_lengths ? args->x_lengths[FN(x_of_)(args, item)] : args->n;
-  l->m = args->y_lengths ? args->y_lengths[FN(y_of_)(args, item)] : args->m;
+  l->n = FN(rows_of_)(args, item), l->m = FN(columns_of_)(args, item);
   l->groups = FN(group_count_)(l->n);
   FN(set_steps_)(p);
   p->keep_every = FN(choose_keep_every_of_path_)(args->n, args->m, p->reach); /* the memory's, whatever the lengths */
@@ -627,13 +626,36 @@ void FN(dalign_dtw_close)(void *shared) {
   if (p->args.path) FN(trace_path_)(p, value < INFINITY);
 }
 
-dalign_status FN(dalign_dtw)(const dalign_dtw_args *args, int64_t begin, int64_t end, void *workspace) {
-  void *memory = (char *)workspace + FN(dalign_dtw_shared)(args);
-  for (int64_t b = begin; b < end; b++) {
-    const dalign_status status = FN(dalign_dtw_open)(args, b, workspace);
-    if (status != DALIGN_OK) return status;
-    FN(dalign_dtw_work)(workspace, memory);
-    FN(dalign_dtw_close)(workspace);
-  }
+static dalign_status FN(dtw_item_)(const dalign_dtw_args *args, int64_t b, void *workspace) {
+  const dalign_status status = FN(dalign_dtw_open)(args, b, workspace);
+  if (status != DALIGN_OK) return status;
+  FN(dalign_dtw_work)(workspace, (char *)workspace + FN(pair_bytes_)(args));
+  FN(dalign_dtw_close)(workspace);
   return DALIGN_OK;
+}
+
+/* Items [begin, end) of a block that runs in lanes, and again those that lanes leave. */
+static dalign_status FN(dtw_block_)(const dalign_dtw_args *args, lanes *l, int64_t begin, int64_t end,
+                                    void *workspace) {
+  for (int64_t b = begin; b < end; b++)
+    if (FN(dtw_args_bad_)(args) || FN(dtw_item_bad_)(args, b)) return DALIGN_BAD_ARGUMENT;
+  const unsigned left = FN(dtw_lanes_)(l, begin, end);
+  for (int64_t b = begin; b < end && left; b++)
+    if (left >> (b - begin) & 1) FN(dtw_item_)(args, b, workspace), l->n = 0; /* the band was in this memory */
+  return DALIGN_OK;
+}
+
+dalign_status FN(dalign_dtw)(const dalign_dtw_args *args, int64_t begin, int64_t end, void *workspace) {
+  lanes l;
+  dalign_arena a = dalign_arena_over(workspace);
+  const int suits = !FN(dtw_args_bad_)(args) && FN(suits_lanes_)(args);
+  if (suits) FN(cut_lanes_)(&l, &a, args);
+  dalign_status status = DALIGN_OK;
+  for (int64_t b = begin, next; b < end && status == DALIGN_OK; b = next) {
+    const int in_lanes = suits && FN(runs_in_lanes_)(args, b);
+    next = in_lanes ? FN(minimum_)((b / LANES + 1) * LANES, end) : b + 1;
+    status = in_lanes ? FN(dtw_block_)(args, &l, b, next, workspace) : FN(dtw_item_)(args, b, workspace);
+    if (!in_lanes) l.n = 0;
+  }
+  return status;
 }

@@ -95,6 +95,9 @@ private:
 
 inline constexpr int64_t kCellsPerThread = 16384; // a lattice cell takes about 1 ns, waking a thread some microseconds
 inline constexpr int64_t kPipelinedCells = 1 << 17; // from here several threads on one pair are faster than one
+inline constexpr int64_t kItemsTogether =
+    16; // dalign_dtw takes up to so many small items at once, if a range holds them
+static_assert(kPipelinedCells >= DALIGN_DTW_LANES_CELLS, "bits would depend on the number of threads");
 
 inline int64_t useful_threads(int64_t cells) {
   const int64_t threads = torch::stable::get_num_threads();
@@ -107,7 +110,8 @@ template <class Kernel>
 int for_each_item(int64_t batch, int64_t threads, const Workspace &workspace, size_t bytes, Kernel kernel) {
   if (batch == 0) return DALIGN_OK;
   if (threads == 1) return kernel(0, batch, workspace.at(0));
-  const int64_t chunk = std::max<int64_t>(1, batch / (threads * 8));
+  const int64_t share = std::max<int64_t>(1, batch / (threads * 8));
+  const int64_t chunk = share < kItemsTogether ? share : share / kItemsTogether * kItemsTogether;
   std::atomic<int64_t> next{0};
   std::atomic<int> status{DALIGN_OK};
   torch::stable::parallel_for(0, threads, 1, [&](int64_t worker, int64_t) {

@@ -33,6 +33,7 @@ typedef __m256d vec;
 #define v_muladd(a, b, c) VI(fmadd)(a, b, c)
 #define v_keep_below(v, a, b) VI (and)(v, VI(cmp)(a, b, _CMP_LT_OQ))
 #define v_all_below(a, b) (VI(movemask)(VI(cmp)(a, b, _CMP_NLT_UQ)) == 0)
+#define v_bits_below(a, b) ((unsigned)VI(movemask)(VI(cmp)(a, b, _CMP_LT_OQ)))
 #define v_all_plain(c, limit) \
   (VI(movemask)(VI (and)(VI(cmp)(v_abs(c), limit, _CMP_NLT_UQ), VI(cmp)(c, v_set1((REAL)INFINITY), _CMP_NEQ_UQ))) == 0)
 #define v_sign(a) \

@@ -48,6 +48,7 @@ typedef VEC_INT bits __attribute__((vector_size(16)));
 #undef v_ldexp
 #undef v_keep_below
 #undef v_all_below
+#undef v_bits_below
 #undef v_all_plain
 #undef v_shift_up
 #undef v_shift_down
@@ -68,6 +69,7 @@ typedef VEC_INT bits __attribute__((vector_size(16)));
 #define v_ldexp FN(v_ldexp_)
 #define v_keep_below FN(v_keep_below_)
 #define v_all_below FN(v_all_below_)
+#define v_bits_below FN(v_bits_below_)
 #define v_all_plain FN(v_all_plain_)
 #define v_shift_up FN(v_shift_up_)
 #define v_shift_down FN(v_shift_down_)
@@ -102,6 +104,13 @@ DALIGN_INLINE int v_all_below(vec a, vec b) {
   int all = 1;
   for (int r = 0; r < LANES; r++) all &= below[r] != 0;
   return all;
+}
+
+DALIGN_INLINE unsigned v_bits_below(vec a, vec b) {
+  const bits below = a < b;
+  unsigned found = 0;
+  for (int r = 0; r < LANES; r++) found |= (unsigned)(below[r] & 1) << r;
+  return found;
 }
 
 DALIGN_INLINE int v_all_plain(vec c, vec limit) {

@@ -314,6 +314,158 @@ static void test_features(const kernels *k) {
   for (int m = 0; m < 5; m++) free(memory[m]);
 }
 
+/* ---------------------------------------------------------------- small items of features, several at once */
+
+typedef struct {
+  int64_t batch, n, m, d;
+  dalign_metric metric;
+  double band, limit;
+  int varied; /* every fifth item is shorter than the others */
+} small_setting;
+
+typedef struct {
+  const kernels *k;
+  dalign_dtw_args args;
+  void *x, *y, *value;
+  int64_t *x_lengths, *y_lengths, *path, *path_length;
+} small_items;
+
+static small_items make_small_items(const kernels *k, small_setting s) {
+  uint64_t seed = (uint64_t)(s.n * 100 + s.m);
+  const size_t lengths = (size_t)s.batch * sizeof(int64_t);
+  small_items q = {.k = k, .x_lengths = malloc(lengths), .y_lengths = malloc(lengths)};
+  q.x = result_array(k->p, s.batch * s.n * s.d), q.y = result_array(k->p, s.batch * s.m * s.d);
+  q.value = result_array(k->p, s.batch);
+  q.path = filled(lengths * 2 * (size_t)(s.n + s.m - 1), 0x55), q.path_length = filled(lengths, 0x55);
+  for (int64_t c = 0; c < s.batch * s.n * s.d; c++) set(k->p, q.x, c, uniform(&seed));
+  for (int64_t c = 0; c < s.batch * s.m * s.d; c++) set(k->p, q.y, c, uniform(&seed));
+  for (int64_t b = 0; b < s.batch; b++) {
+    q.x_lengths[b] = s.varied && b % 5 == 4 ? random_integer(&seed, 1, s.n) : s.n;
+    q.y_lengths[b] = s.varied && b % 5 == 4 ? random_integer(&seed, 1, s.m) : s.m;
+  }
+  q.args = (dalign_dtw_args){.batch = s.batch,
+                             .n = s.n,
+                             .m = s.m,
+                             .x_lengths = q.x_lengths,
+                             .y_lengths = q.y_lengths,
+                             .steps = 3,
+                             .step_x = step_sets[0].x,
+                             .step_y = step_sets[0].y,
+                             .step_weights = step_sets[0].weights,
+                             .band = s.band,
+                             .limit = s.limit,
+                             .metric = s.metric,
+                             .d = s.d,
+                             .x = q.x,
+                             .y = q.y,
+                             .value = q.value,
+                             .path = q.path,
+                             .path_length = q.path_length};
+  describe_case("%s small items %lld n %lld m %lld d %lld metric %d band %g limit %g varied %d", k->p->name,
+                (long long)s.batch, (long long)s.n, (long long)s.m, (long long)s.d, (int)s.metric, s.band, s.limit,
+                s.varied);
+  return q;
+}
+
+static void free_small_items(small_items *q) {
+  void *memory[] = {q->x, q->y, q->value, q->x_lengths, q->y_lengths, q->path, q->path_length};
+  for (size_t k = 0; k < sizeof memory / sizeof *memory; k++) free(memory[k]);
+}
+
+static void run_range(const small_items *q, int64_t begin, int64_t end) {
+  void *workspace = scratch(q->k->shared(&q->args) + q->k->worker(&q->args));
+  check(q->k->run(&q->args, begin, end, workspace) == DALIGN_OK, "status is not OK");
+  free(workspace);
+}
+
+static void open_work_close(const small_items *q, int64_t b) {
+  void *shared = scratch(q->k->shared(&q->args)), *worker = scratch(q->k->worker(&q->args));
+  check(q->k->open(&q->args, b, shared) == DALIGN_OK, "status is not OK");
+  q->k->work(shared, worker);
+  q->k->close(shared);
+  free(shared);
+  free(worker);
+}
+
+/* Sum of the costs along an item's path, in double. */
+static double cost_along(const small_items *q, int64_t b) {
+  const dalign_dtw_args *a = &q->args;
+  const int64_t *path = q->path + b * 2 * (a->n + a->m - 1);
+  double sum = 0;
+  for (int64_t k = 0; k < q->path_length[b]; k++) {
+    double cost = 0;
+    for (int64_t c = 0; c < a->d; c++) {
+      const double away = get(q->k->p, q->x, (b * a->n + path[2 * k]) * a->d + c) -
+                          get(q->k->p, q->y, (b * a->m + path[2 * k + 1]) * a->d + c);
+      cost += a->metric == DALIGN_MANHATTAN ? fabs(away) : away * away;
+    }
+    sum += a->metric == DALIGN_EUCLIDEAN ? sqrt(cost) : cost;
+  }
+  return sum;
+}
+
+static int same_paths(const small_items *a, const small_items *b) {
+  const size_t lengths = (size_t)a->args.batch * sizeof(int64_t);
+  return !memcmp(a->path_length, b->path_length, lengths) &&
+         !memcmp(a->path, b->path, lengths * 2 * (size_t)(a->args.n + a->args.m - 1));
+}
+
+/* Items together give what each gives alone (of two paths that are equally good but for rounding, floats may take either),
+ * and other ranges and values without paths the same bits. */
+static void check_small_items(const kernels *k, small_setting s) {
+  if (left_out()) return;
+  small_items together = make_small_items(k, s), alone = make_small_items(k, s);
+  run_range(&together, 0, s.batch);
+  for (int64_t b = 0; b < s.batch; b++) {
+    open_work_close(&alone, b);
+    const double value = get(k->p, alone.value, b),
+                 tolerance = k->p->epsilon * (8 + 8 * (value < INFINITY ? value : 0));
+    check_near("value", b, get(k->p, together.value, b), value, tolerance);
+    check((together.path_length[b] > 0) == (value < INFINITY), "item %lld: a path without a value", (long long)b);
+    if (value < INFINITY) check_near("cost along the path", b, cost_along(&together, b), value, tolerance);
+  }
+  if (k->p == &f64) check(same_paths(&together, &alone), "the paths differ");
+  run_range(&alone, 0, s.batch / 3);
+  run_range(&alone, s.batch / 3, s.batch);
+  check_same("value of ranges", k->p, alone.value, together.value, s.batch);
+  check(same_paths(&together, &alone), "the paths of ranges differ");
+  alone.args.path = alone.args.path_length = NULL;
+  run_range(&alone, 0, s.batch);
+  check_same("value without path", k->p, alone.value, together.value, s.batch);
+  free_small_items(&together);
+  free_small_items(&alone);
+}
+
+static void test_small_items(const kernels *k) {
+  static const int64_t sizes[][2] = {{1, 1}, {1, 9}, {9, 1}, {2, 3}, {5, 5}, {16, 18}, {37, 70}, {70, 37}, {130, 131}};
+  static const double bands[] = {-1, .5, 1, 3.7, 20};
+  static const int64_t numbers[] = {1, 1, 2, 5, 9};
+  for (int option = 0; option < 120; option++) {
+    const int64_t *size = sizes[option % 9];
+    small_setting s = {.batch = 1 + option % 37, .n = size[0], .m = size[1], .d = numbers[option % 5]};
+    s.metric = (dalign_metric)(option % 3), s.band = bands[option / 3 % 5], s.varied = option / 60 % 2;
+    s.limit = option % 7 ? INFINITY : (double)(size[0] + size[1]) * .1;
+    check_small_items(k, s);
+  }
+}
+
+/* A frame that is not finite touches its own item alone, wherever it stands in the block. */
+static void test_small_items_nan(const kernels *k) {
+  for (int kind = 0; kind < 2; kind++) {
+    small_setting s = {.batch = 21, .n = 20, .m = 30, .d = 1, .band = -1, .limit = INFINITY};
+    small_items q = make_small_items(k, s);
+    set(k->p, q.x, 5 * s.n + 7, kind ? NAN : INFINITY);
+    set(k->p, q.y, 18 * s.m + 29, kind ? NAN : INFINITY);
+    run_range(&q, 0, s.batch);
+    for (int64_t b = 0; b < s.batch; b++) {
+      const double value = get(k->p, q.value, b);
+      if (b != 5 && b != 18) check(value < INFINITY && q.path_length[b] > 0, "item %lld has no path", (long long)b);
+      if (b == 5 || b == 18) check(kind ? isnan(value) : value == INFINITY, "what is not finite is lost");
+    }
+    free_small_items(&q);
+  }
+}
+
 /* ---------------------------------------------------------------- threads, misuse */
 
 typedef struct {
@@ -413,6 +565,8 @@ int main(void) {
   run_group("limit", test_limit);
   run_group("NaN and -inf stay in their item", test_nan);
   run_group("features and chosen pairs", test_features);
+  run_group("small items of features", test_small_items);
+  run_group("small items that are not finite", test_small_items_nan);
   run_group("1, 2, 3 threads", test_threads);
   run_group("misuse", test_misuse);
   return report();
