@@ -183,14 +183,18 @@ def _with_gradient(loss: Tensor, leaf: Tensor) -> Tensor:
 
 
 def _aligned(z: Tensor, batch: Batch, weights: Tensor, distance: Distance) -> tuple[Tensor, Tensor, Tensor]:
-    """All pairs of the best paths: the frame's number in z, the frame of the series, the series' weight (float64)."""
+    """Pairs of the best paths: the frame's number in z, the frame of the series, the series' weight (float64).
+
+    The paths' padding stays, with the weight 0: to take it out would cost more than to add it up.
+    """
     paths, lengths = padded_paths(
         _repeat(z, len(batch.values)), batch.values, distance.metric, band=distance.band, y_lengths=batch.lengths
     )
-    inside = torch.arange(paths.shape[1]) < lengths[:, None]
-    item = inside.nonzero()[:, 0]
-    rows, columns = paths[inside].unbind(1)
-    return rows, batch.values[item, columns].double(), weights[item]
+    paths = paths[:, : int(lengths.max())]
+    weight = weights[:, None] * (paths[..., 0] >= 0)
+    rows, columns = paths.clamp(min=0).unbind(2)
+    frames = batch.values.gather(1, columns[..., None].expand(-1, -1, batch.values.shape[2]))
+    return rows.flatten(), frames.flatten(0, 1).double(), weight.flatten()
 
 
 # ---------------------------------------------------------------- methods
