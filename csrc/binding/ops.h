@@ -95,8 +95,7 @@ private:
 
 inline constexpr int64_t kCellsPerThread = 16384; // a lattice cell takes about 1 ns, waking a thread some microseconds
 inline constexpr int64_t kPipelinedCells = 1 << 17; // from here several threads on one pair are faster than one
-inline constexpr int64_t kItemsTogether =
-    16; // dalign_dtw takes up to so many small items at once, if a range holds them
+inline constexpr int64_t kItemsTogether = 16; // the most small items that dalign_dtw takes at once, if a range has them
 static_assert(kPipelinedCells >= DALIGN_DTW_LANES_CELLS, "bits would depend on the number of threads");
 
 inline int64_t useful_threads(int64_t cells) {
