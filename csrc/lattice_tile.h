@@ -8,6 +8,7 @@
 #undef GROUP_ROWS
 #define lattice_view FN(dalign_lattice_view)
 #define GROUP_ROWS (TILE_STRIPS * LANES)
+#define STAGE_PITCH (TILE_STEPS + LANES) /* numbers of a row that the lanes of a tile's steps meet */
 
 #ifndef DALIGN_LATTICE_TILE
 #define DALIGN_LATTICE_TILE
@@ -20,8 +21,7 @@
     default: call(4);           \
   }
 
-/* Numbers that rows of given costs are fetched ahead. */
-#define TURN_AHEAD 32
+#define CACHE_LINE 64
 
 /* What costs of a tile may be besides plain numbers. */
 enum { COSTS_PLAIN = 0, COSTS_NAN = 1, COSTS_FAR = 2 };
@@ -146,38 +146,75 @@ static void FN(lane_costs_)(const lattice_view *l, REAL *tile, int64_t row, int6
   for (int64_t t = high; t < to; t++) tile[t * LANES] = (REAL)INFINITY;
 }
 
-/* Given costs of LANES steps, all of whose cells are inside: lane r holds row r from its column on. */
-static void FN(turn_block_)(const lattice_view *l, int64_t row, int64_t column, REAL *tile) {
+/* Copies columns [column, column + count) of a row of given costs, +inf outside the row's band. Returns NaN in some lane
+ * where a number is not finite. */
+DALIGN_INLINE vec FN(stage_row_)(const lattice_view *l, int64_t row, int64_t column, int64_t count, REAL *to) {
   const REAL *from = (const REAL *)l->cost + row * l->row_stride + column;
-  vec rows[LANES];
-  for (int r = 0; r < LANES; r++) {
-    rows[r] = v_loadu(from + r * (l->row_stride - 1));
-    __builtin_prefetch(from + r * (l->row_stride - 1) + TURN_AHEAD); /* more rows than a processor follows by itself */
+  const int64_t low = l->low[row] - column, high = l->high[row] + 1 - column;
+  int64_t k = 0, end = count;
+  vec wrong = v_zero();
+  if (low > 0 || high < count) {
+    for (; k < count; k += LANES) v_store(to + k, v_set1((REAL)INFINITY));
+    k = FN(maximum_)(low, 0), end = FN(minimum_)(high, count);
   }
-  v_transpose(rows);
-  for (int t = 0; t < LANES; t++) v_store(tile + t * LANES, rows[t]);
+  for (; k + LANES <= end; k += LANES) {
+    const vec costs = v_loadu(from + k);
+    wrong = v_muladd(costs, v_zero(), wrong);
+    v_storeu(to + k, costs);
+  }
+  for (; k < end; k++) to[k] = from[k], wrong = v_muladd(v_set1(from[k]), v_zero(), wrong);
+  return wrong;
 }
 
-/* Given costs of steps [from, to), all of whose cells are inside. */
-static void FN(inner_costs_)(const lattice_view *l, REAL *tile, int64_t row, int64_t shift, int64_t from, int64_t to) {
-  int64_t t = from;
-  if (l->given_f32 == DALIGN_F32)
-    for (; t + LANES <= to; t += LANES) FN(turn_block_)(l, row, shift + t, tile + t * LANES);
-  for (int r = 0; r < LANES; r++) FN(lane_costs_)(l, tile + r, row + r, shift - r, t, to);
+/* What a strip's rows read after the tile whose first column is this one: their next columns, or the next group's first. */
+static const REAL *FN(after_tile_)(const lattice_view *l, int64_t row, int64_t column) {
+  const int is_last = column + TILE_STEPS >= l->row_stride;
+  const int64_t next_row = is_last ? row + GROUP_ROWS : row, next = is_last ? column % TILE_STEPS : column + TILE_STEPS;
+  return (const REAL *)l->cost + next_row * l->row_stride + next;
 }
 
-/* Costs given, or +inf where costs of features do not count, of steps [begin, end) of the strip whose first row is row.
- * Between the two ramps every lane is inside its row's columns. */
+/* Asks for a share of a strip's next tile, LANES LANES numbers: all at once would be more than a processor has open, and it
+ * does not follow that many rows by itself. An address outside the matrix does no harm. */
+DALIGN_INLINE void FN(fetch_share_)(const REAL *tile, int64_t stride, size_t share) {
+  enum { NUMBERS = LANES * LANES, LINE = CACHE_LINE / sizeof(REAL) };
+  for (size_t k = 0; k < NUMBERS; k += LINE) {
+    const size_t number = share * NUMBERS + k;
+    __builtin_prefetch(tile + (int64_t)(number / TILE_STEPS) * stride + number % TILE_STEPS, 0, 2);
+  }
+}
+
+/* Given costs of steps [begin, end) of the strip whose first row is row, and of what is left of whole vectors on both
+ * sides. Rows are copied first: read in blocks, each of their cache lines would be wanted twice, and the rows of a matrix
+ * whose width is a power of two push each other out in between. Returns whether some costs are not finite. */
+static int FN(turn_strip_)(const lattice_view *l, REAL *tile, int64_t row, int64_t shift, int64_t begin, int64_t end) {
+  REAL stage[LANES * STAGE_PITCH] __attribute__((aligned(64)));
+  const int64_t first = begin / LANES * LANES, blocks = (end - first + LANES - 1) / LANES;
+  const REAL *next = FN(after_tile_)(l, row, shift);
+  vec wrong = v_zero();
+  for (int r = 0; r < LANES; r++)
+    wrong =
+        v_add(wrong, FN(stage_row_)(l, row + r, shift + first - LANES, (blocks + 1) * LANES, stage + r * STAGE_PITCH));
+  for (int64_t b = 0; b < blocks; b++) {
+    vec rows[LANES];
+    FN(fetch_share_)(next, l->row_stride, (size_t)(first / LANES + b));
+    for (int r = 0; r < LANES; r++) rows[r] = v_loadu(stage + r * (STAGE_PITCH - 1) + (b + 1) * LANES);
+    v_transpose(rows);
+    for (int t = 0; t < LANES; t++) v_store(tile + (first + b * LANES + t) * LANES, rows[t]);
+  }
+  return !v_all_below(wrong, v_set1(1));
+}
+
+/* Costs given in the other type, or +inf where costs of features do not count, of steps [begin, end) of the strip whose
+ * first row is row. Between the two ramps every lane is inside its row's columns. */
 static void FN(strip_costs_)(const lattice_view *l, REAL *tile, int64_t row, int64_t shift, int64_t begin,
                              int64_t end) {
   const int64_t last = row + LANES - 1;
   const int64_t from = FN(minimum_)(FN(maximum_)(l->low[last] + LANES - 1 - shift, begin), end);
   const int64_t to = FN(maximum_)(FN(minimum_)(l->high[row] + 1 - shift, end), from);
   for (int r = 0; r < LANES; r++) {
-    FN(lane_costs_)(l, tile + r, row + r, shift - r, begin, from);
-    FN(lane_costs_)(l, tile + r, row + r, shift - r, to, end);
+    FN(lane_costs_)(l, tile + r, row + r, shift - r, begin, l->cost ? end : from);
+    if (!l->cost) FN(lane_costs_)(l, tile + r, row + r, shift - r, to, end);
   }
-  if (l->cost) FN(inner_costs_)(l, tile, row, shift, from, to);
 }
 
 static int FN(judge_costs_)(const lattice_view *l, const REAL *cost, int64_t numbers) {
@@ -202,15 +239,20 @@ static int FN(costs_are_plain_)(const lattice_view *l, const REAL *cost, int64_t
  * check: tells of numbers that are not plain; only where some are does it look at each. */
 static int FN(fill_costs_)(const lattice_view *l, int64_t group, int64_t step, const int *begin, const int *end,
                            int check, REAL *cost) {
-  const int strips = FN(strips_of_)(l, group);
+  const int strips = FN(strips_of_)(l, group), turns = l->cost && l->given_f32 == DALIGN_F32;
   int found = COSTS_PLAIN;
   if (!l->cost) FN(dalign_cost_tile)(&l->frames, group * TILE_STRIPS, strips, step, begin, end, cost);
   for (int s = 0; s < strips; s++) {
     REAL *tile = cost + s * TILE_PITCH * LANES, *first = tile + begin[s] * LANES;
+    const int64_t row = group * GROUP_ROWS + s * LANES, shift = step - s * LANES;
     const int steps = end[s] - begin[s];
+    int doubtful = 1; /* costs that are finite are plain where there is no limit */
     if (steps <= 0) continue;
-    FN(strip_costs_)(l, tile, group * GROUP_ROWS + s * LANES, step - s * LANES, begin[s], end[s]);
-    if (check && !FN(costs_are_plain_)(l, first, steps)) found |= FN(judge_costs_)(l, first, steps * LANES);
+    if (turns)
+      doubtful = FN(turn_strip_)(l, tile, row, shift, begin[s], end[s]) || l->cost_limit < (REAL)INFINITY;
+    else
+      FN(strip_costs_)(l, tile, row, shift, begin[s], end[s]);
+    if (check && doubtful && !FN(costs_are_plain_)(l, first, steps)) found |= FN(judge_costs_)(l, first, steps * LANES);
   }
   return found;
 }
