@@ -36,7 +36,7 @@ def tensor(value: object, name: str) -> Tensor:
     """TypeError unless value is a tensor; NotImplementedError unless it is on the CPU."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
-    if value.device.type not in ("cpu", "meta"):
+    if not value.is_cpu and value.device.type not in ("cpu", "meta"):
         raise NotImplementedError(
             f"{name} is on device '{value.device}', but this version of torch-dalign is built without CUDA kernels: "
             f"move it to the CPU"
@@ -47,22 +47,22 @@ def tensor(value: object, name: str) -> Tensor:
 def real(value: object, name: str) -> Tensor:
     """A float32 or float64 tensor; half types are cast to float32, everything else is a TypeError."""
     checked = tensor(value, name)
+    if checked.dtype in (torch.float32, torch.float64):
+        return checked
     if checked.dtype in HALF:
         return checked.float()
-    if checked.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{name} must be a floating-point tensor (float16, bfloat16, 32 or 64), got {checked.dtype}")
-    return checked
+    raise TypeError(f"{name} must be a floating-point tensor (float16, bfloat16, 32 or 64), got {checked.dtype}")
 
 
 def dimensions(value: Tensor, name: str, letters: str) -> None:
     """ValueError unless the shape has one dimension per letter, and all but the batch B have at least one entry."""
+    shape = value.shape
+    if len(shape) == len(letters) and 0 not in shape[1:]:
+        return
     expected = "(" + ", ".join(letters) + ")"
-    if value.dim() != len(letters):
-        raise ValueError(f"{name} must have shape {expected}, got {tuple(value.shape)}")
-    if 0 in value.shape[1:]:
-        raise ValueError(
-            f"{name} must have shape {expected} with {', '.join(letters[1:])} >= 1, got {tuple(value.shape)}"
-        )
+    if len(shape) != len(letters):
+        raise ValueError(f"{name} must have shape {expected}, got {tuple(shape)}")
+    raise ValueError(f"{name} must have shape {expected} with {', '.join(letters[1:])} >= 1, got {tuple(shape)}")
 
 
 def lattice(cost: object, name: str = "cost") -> Tensor:

@@ -245,9 +245,9 @@ class _Problem(NamedTuple):
 
     def value(self, options: Options) -> Tensor:
         """Value (B,), differentiable."""
-        inputs = self.x, self.y, self.metric, self.x_lengths, self.y_lengths
-        if torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in inputs):
-            return DTWFunction.apply(*inputs, *options)[0]
+        needs_gradient = self.x.requires_grad or (self.y is not None and self.y.requires_grad)
+        if needs_gradient and torch.is_grad_enabled():
+            return DTWFunction.apply(*self, *options)[0]
         return self.run(options, False)[0]
 
 
@@ -272,9 +272,15 @@ def path_options(
     open_end: bool,
 ) -> Options:
     """Options as the ops take them, checked."""
-    pairs, weights = _steps(steps, step_weights)
-    flat = [number for pair in pairs for number in pair]
+    usual = steps is None and step_weights is None
+    flat, weights = _USUAL_STEPS if usual else _flat_steps(steps, step_weights)
     return Options(flat, weights, _checks.band(band), _checks.slope(itakura), bool(open_begin), bool(open_end))
+
+
+def _flat_steps(steps: str | Sequence[Step] | None, weights: Sequence[float] | None) -> tuple[list[int], list[float]]:
+    """The steps one after the other, x and y of each, with their weights."""
+    pairs, numbers = _steps(steps, weights)
+    return [number for pair in pairs for number in pair], numbers
 
 
 def _steps(steps: str | Sequence[Step] | None, weights: Sequence[float] | None) -> tuple[list[Step], list[float]]:
@@ -293,6 +299,9 @@ def _steps(steps: str | Sequence[Step] | None, weights: Sequence[float] | None) 
     if not kept:
         raise ValueError(f"step_weights must leave at least one step open, got {numbers}")
     return [pair for pair, _ in kept], [weight for _, weight in kept]
+
+
+_USUAL_STEPS = _flat_steps(None, None)  # worked out once: of a short pair's time, checks are the most
 
 
 # ---------------------------------------------------------------- autograd

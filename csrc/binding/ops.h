@@ -163,7 +163,7 @@ template <class Sweep> void sweep_batch(const Sweep &sweep) {
 class Arguments {
 public:
   const Tensor &keep(const Tensor &tensor) {
-    tensors_.push_back(torch::stable::contiguous(tensor));
+    tensors_.push_back(tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor)); // the latter is a dispatch
     return tensors_.back();
   }
   const void *pointer(const Tensor &tensor) { return keep(tensor).const_data_ptr(); }
