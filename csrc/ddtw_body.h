@@ -366,12 +366,33 @@ static void FN(load_rows_)(waves *w) {
   }
 }
 
+/* The columns of LANES rows that the block will need of them, into the cache: rows of 2^k bytes share its sets, so what the
+ * processor fetches by itself does not stay. */
+static inline void FN(fetch_ahead_)(const waves *w, const void *lattice, int64_t k) {
+  const size_t size = w->it.is_float ? sizeof(float) : sizeof(double);
+  for (int r = 0; r < LANES && k + r < w->it.n; r++) {
+    int64_t j = FN(turned_column_)(w, w->first, k + r), last = ddtw_least_of(j + w->end - w->first, w->it.m) - 1;
+    if (j < 0) j = 0;
+    if (last < j) continue;
+    const char *byte = (const char *)lattice + (size_t)ddtw_cell(&w->it, k + r, j) * size;
+    for (const char *end = byte + (size_t)(last - j) * size; byte < end; byte += 64) __builtin_prefetch(byte);
+    __builtin_prefetch((const char *)lattice + (size_t)ddtw_cell(&w->it, k + r, last) * size);
+  }
+}
+
+/* Whether any cell of the tile of waves [t, t + LANES) and lanes [k, k + LANES) lies in the lattice. */
+static inline int FN(is_live_tile_)(const waves *w, int64_t t, int64_t k) {
+  return w->order != DDTW_DIAGONALS || (t + LANES > k && t - k - LANES < w->it.m);
+}
+
 /* LANES rows of LANES columns at a time, turned so that the lanes are rows. */
 static void FN(load_turned_)(waves *w) {
   vec tile[LANES];
   const int64_t from = FN(begin_)(w, w->first), to = FN(end_)(w, w->end - 1);
-  for (int64_t t = w->first; t < w->end; t += LANES)
-    for (int64_t k = from; k < to; k += LANES) {
+  for (int64_t k = from; k < to; k += LANES) {
+    FN(fetch_ahead_)(w, w->it.args->cost, k + LANES);
+    for (int64_t t = w->first; t < w->end; t += LANES) {
+      if (!FN(is_live_tile_)(w, t, k)) continue;
       for (int r = 0; r < LANES; r++) {
         tile[r] = FN(load_segment_)(w, k + r, FN(turned_column_)(w, t, k + r));
         FN(check_cost_)(w, tile[r]);
@@ -379,27 +400,32 @@ static void FN(load_turned_)(waves *w) {
       v_transpose(tile);
       for (int x = 0; x < LANES; x++) v_store(FN(cost_row_)(w, t + x) + k, tile[x]);
     }
+  }
+}
+
+static void FN(unload_tile_)(const waves *w, int64_t t, int64_t k) {
+  vec tile[LANES];
+  for (int x = 0; x < LANES; x++) tile[x] = v_load(FN(cost_row_)(w, t + x) + k);
+  v_transpose(tile);
+  for (int r = 0; r < LANES; r++) {
+    const int64_t j = FN(turned_column_)(w, t, k + r);
+    if (w->end - t >= LANES) {
+      FN(store_segment_)(w, k + r, j, tile[r]);
+      continue;
+    }
+    REAL numbers[LANES];
+    v_storeu(numbers, tile[r]);
+    FN(copy_slopes_)(w, k + r, j, w->end - t, numbers);
+  }
 }
 
 static void FN(unload_turned_)(const waves *w) {
-  vec tile[LANES];
   const int64_t from = FN(begin_)(w, w->first), to = FN(end_)(w, w->end - 1);
-  for (int64_t t = w->first; t < w->end; t += LANES)
-    for (int64_t k = from; k < to; k += LANES) {
-      for (int x = 0; x < LANES; x++) tile[x] = v_load(FN(cost_row_)(w, t + x) + k);
-      v_transpose(tile);
-      const int64_t count = w->end - t;
-      for (int r = 0; r < LANES; r++) {
-        const int64_t j = FN(turned_column_)(w, t, k + r);
-        if (count >= LANES)
-          FN(store_segment_)(w, k + r, j, tile[r]);
-        else {
-          REAL numbers[LANES];
-          v_storeu(numbers, tile[r]);
-          FN(copy_slopes_)(w, k + r, j, count, numbers);
-        }
-      }
-    }
+  for (int64_t k = from; k < to; k += LANES) {
+    FN(fetch_ahead_)(w, w->it.args->grad_cost, k + LANES);
+    for (int64_t t = w->first; t < w->end; t += LANES)
+      if (FN(is_live_tile_)(w, t, k)) FN(unload_tile_)(w, t, k);
+  }
 }
 
 static void FN(enter_block_)(waves *w, int64_t block) {
