@@ -199,7 +199,7 @@ def load_score(name: str, cache: Path | None = None) -> Score:
             "n_parts": np.array(n_parts),
         }
 
-    key = {"name": name, "versions": _versions("music21")}
+    key = {"name": name, "versions": versions("music21")}
     found = cached("scores", name.replace("/", "-"), key, compute, cache)
     notes = Notes(found["onset"], found["offset"], found["pitch"], found["part"])
     return Score(name, int(found["n_parts"]), notes)
@@ -450,15 +450,15 @@ def features(performance: Performance, spectrum: Spectrum | None = None, cache: 
         return {"values": constant_q(audio, settings).astype(np.float16)}
 
     key = {
-        "performance": _digest(performance),
+        "performance": digest(performance),
         "spectrum": dataclasses.asdict(settings),
-        "versions": _versions("librosa", "tinysoundfont", "pretty_midi"),
+        "versions": versions("librosa", "tinysoundfont", "pretty_midi"),
     }
     values = cached("features", performance.name.replace("/", "-"), key, compute, cache)["values"].astype(np.float32)
     return Frames(values, np.arange(len(values)) / settings.frame_rate)
 
 
-def _digest(performance: Performance) -> str:
+def digest(performance: Performance) -> str:
     """Hash of all that can be heard in a performance."""
     notes = performance.notes
     digest = hashlib.sha256(str(performance.preset).encode())
@@ -594,7 +594,7 @@ def _write(path: Path, arrays: Arrays) -> None:
 
 
 @functools.cache
-def _versions(*packages: str) -> dict[str, str]:
+def versions(*packages: str) -> dict[str, str]:
     """Installed versions, "" for a package that is missing."""
     return {package: _version(package) for package in packages}
 
