@@ -1,4 +1,4 @@
-"""Harmonic constant-Q transform: one constant-Q transform per harmonic, so that a note's overtones lie above each other.
+"""Harmonic constant-Q transform: one transform per harmonic, so that the overtones of a note lie above each other.
 
 Channel h starts at h times the lowest frequency, so bin k of every channel belongs to the same fundamental: a filter
 that looks at one place through all channels sees the harmonics of one note (Bittner et al., "Deep salience

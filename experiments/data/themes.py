@@ -4,9 +4,9 @@ Two sources give the same `Theme`:
 
 - `from_mtd(folder)`: the layout of the Musical Theme Dataset (Zalkow et al., TISMIR 2020) as prepared for the dDTW
   paper, a folder per kind of array and a file per theme;
-- `Recipe(...).themes(...)`: folk songs of the Essen collection, which music21's corpus holds by the thousand. A tune is
-  harmonised with triads, performed with a tempo curve and rendered (`experiments.data.music`); its theme is a run of its
-  notes, so a theme is an excerpt of a longer recording, as in the dataset.
+- `Recipe(...).themes(...)`: folk songs of the Essen collection, which music21's corpus holds by the thousand. A tune
+  is harmonised with triads, performed with a tempo curve and rendered (`experiments.data.music`); its theme is a run
+  of its notes, so a theme is an excerpt of a longer recording, as in the dataset.
 
     recipe = Recipe(cache=None)
     themes = recipe.themes(count=100, first=0)           # excerpts, for training
@@ -229,6 +229,11 @@ def keep(performance: music.Performance, kept: NDArray[np.bool_], shift: float =
 
 # --- Rendered themes --------------------------------------------------------------------------------------------------
 
+SPECTRUM = hcqt.HarmonicSpectrum(hop=896)
+STYLE = music.Style(
+    tempo=(90.0, 140.0), velocity=(80, 110), presets=(music.PIANO, music.HARPSICHORD, music.STRINGS, music.CHOIR)
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -249,10 +254,8 @@ class Recipe:
         of the sound.
     """
 
-    spectrum: hcqt.HarmonicSpectrum = hcqt.HarmonicSpectrum(hop=896)
-    style: music.Style = music.Style(
-        tempo=(90.0, 140.0), velocity=(80, 110), presets=(music.PIANO, music.HARPSICHORD, music.STRINGS, music.CHOIR)
-    )
+    spectrum: hcqt.HarmonicSpectrum = SPECTRUM
+    style: music.Style = STYLE
     accompaniment: float | None = 0.6
     n_notes: tuple[int, int] = (10, 24)
     max_seconds: float = 45.0
@@ -290,7 +293,8 @@ class Recipe:
 
     def _fits(self, tune: Score) -> bool:
         return (
-            len(tune.notes) >= self.n_notes[1] and music.perform(tune, self.style, self.seed).last_offset < self.max_seconds
+            len(tune.notes) >= self.n_notes[1]
+            and music.perform(tune, self.style, self.seed).last_offset < self.max_seconds
         )
 
     def perform(self, tune: Score) -> music.Performance:

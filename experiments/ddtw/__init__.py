@@ -1,0 +1,28 @@
+"""The two music tasks of the dDTW paper (Zeitler and Müller, TASLPRO 2026): from CTC to soft-DTW, step by step.
+
+A network learns which pitch classes sound in every frame of a recording, from targets that tell their order but no
+times. Every row of the paper's Table I is a setting of one lattice, `torch_dalign.presets.ddtw(name)`; two more methods
+set the frame: hard alignment (EM), and targets with known times (strong).
+
+    python -m experiments.ddtw single      # one melody above an accompaniment: Tables III and IV, Fig. 9
+    python -m experiments.ddtw multi       # all that sounds in chorales and quartets: Figs. 10 and 11
+    python -m experiments.ddtw models --mtd FOLDER --models FOLDER    # the authors' trained networks, evaluated
+
+A run that was stopped goes on where it was. Tables, pictures and all numbers are in `--out` then. Read the modules in
+this order:
+
+- `settings`: what can be chosen, and the scales "small" and "paper"
+- `networks`: Tables II and V; the first one loads the authors' files
+- `training`: the loop of both tasks
+- `single`, `multi` (with `pieces`, its music): data, losses, `run(method, seed, data, settings) -> numbers`
+- `metrics`, `decoding`: how good predictions are
+- `authors`: the trained networks of the paper's authors
+- `paper`, `tables`, `plots`: from numbers to tables and pictures, beside the paper's figures
+
+The paper trains on 1,300 themes of recorded music and on songs by Schubert, neither of which may be passed on. Here
+music is rendered: folk songs of the Essen collection with an accompaniment of triads (`experiments.data.themes`), and
+chorales by Bach and movements of quartets. It is cleaner than recordings are, so figures are higher than the paper's;
+pieces for test, validation and training are different ones in both tasks, where the paper's multi-label task shares
+its songs between them, in different recordings. Whoever has the Musical Theme Dataset in the authors' layout trains on
+it by `--mtd`.
+"""

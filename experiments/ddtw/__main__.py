@@ -36,7 +36,9 @@ def run(settings: Settings) -> Store:
         started = time.perf_counter()
         found = task.run(method, seed, data, settings)
         keep_example(found.example, settings.out, key(method, seed))
-        store.add(settings.task, key(method, seed), {**found.numbers, "seconds": round(time.perf_counter() - started, 1)})
+        store.add(
+            settings.task, key(method, seed), {**found.numbers, "seconds": round(time.perf_counter() - started, 1)}
+        )
         print(summary(found.numbers), flush=True)
         report(store.content, settings.out)
     report(store.content, settings.out)
@@ -66,7 +68,8 @@ def keep_example(example: Numbers | None, folder: Path, name: str) -> None:
     """Arrays for the pictures, in half precision."""
     path = folder / "examples" / f"{name.replace(' ', '_')}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, **{kind: np.asarray(array, np.float16) for kind, array in (example or {}).items()})
+    arrays: Any = {kind: np.asarray(array, np.float16) for kind, array in (example or {}).items()}
+    np.savez_compressed(path, **arrays)
 
 
 def examples(content: Numbers, folder: Path) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def retrieval(distances: Floats) -> Ranks:
     """
     right = np.diagonal(distances)[:, None]
     rank = (distances <= right).sum(axis=1)
-    return Ranks(*(float((rank <= k).mean()) for k in (1, 10, 50)), float((1 / rank).mean()))
+    top1, top10, top50 = (float((rank <= k).mean()) for k in (1, 10, 50))
+    return Ranks(top1, top10, top50, float((1 / rank).mean()))
 
 
 MATCH_STEPS = ((2, 1), (1, 2), (1, 1))

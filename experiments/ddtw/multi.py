@@ -1,4 +1,4 @@
-"""Multi-label task (Section VII-C): the pitch classes of polyphonic music in every frame, from the chords in their order.
+"""Multi-label task (Section VII-C): the pitch classes of polyphonic music in every frame, from chords in their order.
 
 Methods with a blank (multi-label CTC) have a thirteenth output; whether a pitch class is found does not depend on it.
 """
@@ -24,7 +24,6 @@ from experiments.softdtw.store import Found, Numbers
 from torch_dalign import presets
 
 EXAMPLE_SECONDS = 10.0
-FRAME_RATE = 22050 / 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,26 +50,23 @@ Loss = Callable[[nn.Module, Batch], Tensor]
 
 def make_loss(method: str) -> Loss:
     """Mean over the segments of the method's loss per frame."""
-    value = _strong if method == "strong" else _weak(method)
+    if method == "strong":
+        value = _strong
+    else:
+        layer = presets.ddtw(method, normalize="N")
+
+        def value(probabilities: Tensor, segment: Segment) -> Tensor:
+            return layer(probabilities, segment.weak[None])
 
     def loss(network: nn.Module, batch: Batch) -> Tensor:
-        # One by one: all but a few segments have the same length, and a batch would gain nothing.
-        return torch.stack([value(network(one.features), one) / len(one.strong) for one in batch]).mean()
+        # One by one, as segments of short pieces are shorter: a batch would gain nothing.
+        return torch.stack([value(network(one.features), one) for one in batch]).mean()
 
     return loss
 
 
-def _weak(method: str) -> Callable[[Tensor, Segment], Tensor]:
-    layer = presets.ddtw(method, reduction="none")
-
-    def value(probabilities: Tensor, segment: Segment) -> Tensor:
-        return layer(probabilities, segment.weak[None])[0]
-
-    return value
-
-
 def _strong(probabilities: Tensor, segment: Segment) -> Tensor:
-    return F.binary_cross_entropy(probabilities[0], segment.strong, reduction="sum")
+    return F.binary_cross_entropy(probabilities[0], segment.strong, reduction="sum") / len(segment.strong)
 
 
 # --- Training and evaluation ------------------------------------------------------------------------------------------
@@ -93,7 +89,8 @@ def run(method: str, seed: int, data: Data, settings: Settings) -> Found:
         "validation_losses": [round(loss, 4) for loss in course.validation],
         "train_seconds": round(course.seconds, 1),
     }
-    return Found(numbers, example(method, network, data.test[0]))
+    n_frames = int(EXAMPLE_SECONDS * size.frame_rate)
+    return Found(numbers, example(method, network, data.test[0], n_frames))
 
 
 def predict(network: nn.Module, piece: Piece) -> Floats:
@@ -117,11 +114,10 @@ def evaluate(network: nn.Module, test: Sequence[Piece]) -> Numbers:
     }
 
 
-def example(method: str, network: nn.Module, piece: Piece) -> Numbers:
+def example(method: str, network: nn.Module, piece: Piece, n_frames: int) -> Numbers:
     """What is drawn of the beginning of a piece: probabilities (N, 12 or 13), reference (N, 12), soft alignment."""
-    beginning = int(EXAMPLE_SECONDS * FRAME_RATE)
-    probabilities = predict(network, piece)[:beginning]
-    strong = torch.as_tensor(piece.strong[:beginning]).float()
+    probabilities = predict(network, piece)[:n_frames]
+    strong = torch.as_tensor(piece.strong[:n_frames]).float()
     weak = pieces.collapse(strong)
     if method in ("strong", "EM"):
         alignment = known_alignment(strong)

@@ -1,4 +1,8 @@
-"""Figures of Zeitler and Müller, "A Unified Perspective on CTC and Soft-DTW Using Differentiable DTW", TASLPRO 34, 2026."""
+"""Tables III and IV and Fig. 11 of the paper.
+
+Zeitler and Müller, "A Unified Perspective on CTC and Soft-DTW Using Differentiable DTW", IEEE/ACM Transactions on
+Audio, Speech, and Language Processing 34, 2026.
+"""
 
 from __future__ import annotations
 

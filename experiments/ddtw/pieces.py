@@ -56,7 +56,7 @@ def load(size: Multi, cache: Path | None) -> tuple[list[Piece], list[Piece], lis
     """Disjoint pieces for training, validation and test, of each about the same share of quartets."""
     from tqdm import tqdm
 
-    spectrum = hcqt.HarmonicSpectrum(hop=512)
+    spectrum = hcqt.HarmonicSpectrum(hop=size.hop)
     total = size.n_train + size.n_validation + size.n_test
     found = list[Piece]()
     with tqdm(total=total, desc="music ", unit="piece", leave=False) as progress:
@@ -90,7 +90,9 @@ def quartet_names() -> list[str]:
     from music21 import corpus
 
     paths = [Path(path) for path in corpus.getCorePaths()]
-    found = {f"{path.parent.parent.name}/{path.parent.name}/{path.stem}" for path in paths if path.parent.name in QUARTETS}
+    found = {
+        f"{path.parent.parent.name}/{path.parent.name}/{path.stem}" for path in paths if path.parent.name in QUARTETS
+    }
     return sorted(found)
 
 

@@ -11,52 +11,54 @@ import numpy as np
 from experiments.data.music import PITCH_CLASS_NAMES
 from experiments.data.themes import REST
 from experiments.ddtw.metrics import Floats, one_hot
-from experiments.ddtw.multi import FRAME_RATE
+from experiments.ddtw.settings import SAMPLE_RATE
 from experiments.ddtw.tables import Content, runs, values
 
 Example = Mapping[str, Floats]
 
 FIG_9 = ("CTC-A", "CTC-B", "SDTW-E", "SDTW-E-W", "EM", "strong")
 FIG_10 = ("CTC-A", "SDTW-E", "CTC-A-W", "CTC-B-W", "SDTW-E-W", "strong")
-THEME_FRAME_RATE = 22050 / 896
 BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "0.45"
 NAMES = PITCH_CLASS_NAMES[::2]
 
 
 def draw(content: Content, examples: Mapping[str, Example], folder: Path) -> list[Path]:
-    """Write the pictures of a task; `examples` by method, of the networks with the lowest validation losses."""
+    """Write the pictures of a task; `examples`: by method, of the networks with the lowest validation losses."""
+    frame_rate = SAMPLE_RATE / content["settings"]["hop"]
     if content["settings"]["task"] == "single":
         drawn = {name: examples[name] for name in FIG_9 if name in examples}
-        return [_save(_themes(drawn), folder / "predictions.png")] if drawn else []
+        return [_save(_themes(drawn, frame_rate), folder / "predictions.png")] if drawn else []
     written = [_save(_bars(content), folder / "f_measure.png")] if runs(content) else []
     drawn = {name: examples[name] for name in FIG_10 if name in examples}
-    return [*written, _save(_alignments(drawn), folder / "alignments.png")] if drawn else written
+    return [*written, _save(_alignments(drawn, frame_rate), folder / "alignments.png")] if drawn else written
 
 
-def _themes(examples: Mapping[str, Example]) -> Any:
+def _themes(examples: Mapping[str, Example], frame_rate: float) -> Any:
     """Fig. 9: predicted pitch classes of one theme, a panel per method, the reference last."""
     figure, panels = _panels(len(examples) + 1, 1, (7.5, 1.15))
     for panel, (method, example) in zip(panels[:, 0], examples.items(), strict=False):
-        _chroma(panel, example["probabilities"], THEME_FRAME_RATE, blank_first=False)
+        _chroma(panel, example["probabilities"], frame_rate, blank_first=False)
         panel.set_title(method)
     reference = next(iter(examples.values()))["strong"]
-    _chroma(panels[-1, 0], one_hot(reference.astype(np.int64)), THEME_FRAME_RATE, blank_first=False)
+    _chroma(panels[-1, 0], one_hot(reference.astype(np.int64)), frame_rate, blank_first=False)
     panels[-1, 0].set(title="what is played", xlabel="seconds")
     return figure
 
 
-def _alignments(examples: Mapping[str, Example]) -> Any:
+def _alignments(examples: Mapping[str, Example], frame_rate: float) -> Any:
     """Fig. 10: predictions on the left, soft alignments on the right, a row per method."""
     figure, panels = _panels(len(examples) + 1, 2, (5.2, 1.5))
     for row, (method, example) in zip(panels, examples.items(), strict=False):
         probabilities = example["probabilities"]
-        _chroma(row[0], probabilities, FRAME_RATE, blank_first=probabilities.shape[1] > REST)
-        _alignment(row[1], example["alignment"], with_blanks=probabilities.shape[1] > REST)
+        _chroma(row[0], probabilities, frame_rate, blank_first=probabilities.shape[1] > REST)
+        _alignment(row[1], example["alignment"], frame_rate, with_blanks=probabilities.shape[1] > REST)
         row[0].set_title(method)
     reference = next(iter(examples.values()))["strong"]
-    _chroma(panels[-1, 0], reference, FRAME_RATE, blank_first=False)
+    _chroma(panels[-1, 0], reference, frame_rate, blank_first=False)
     changes = np.concatenate([[0], (reference[1:] != reference[:-1]).any(axis=1).cumsum()])
-    _alignment(panels[-1, 1], (changes[:, None] == np.arange(changes[-1] + 1)).astype(float), with_blanks=False)
+    _alignment(
+        panels[-1, 1], (changes[:, None] == np.arange(changes[-1] + 1)).astype(float), frame_rate, with_blanks=False
+    )
     panels[-1, 0].set(title="what is played", xlabel="seconds")
     panels[-1, 1].set_xlabel("seconds")
     return figure
@@ -76,13 +78,13 @@ def _chroma(panel: Any, probabilities: Floats, frame_rate: float, blank_first: b
     panel.set_yticks([*([-1] if has_blank else []), *range(0, REST, 2)], [*(["blank"] if has_blank else []), *NAMES])
 
 
-def _alignment(panel: Any, alignment: Floats, with_blanks: bool) -> None:
+def _alignment(panel: Any, alignment: Floats, frame_rate: float, with_blanks: bool) -> None:
     """Targets upwards; with blanks between them these rows are red."""
     weight = np.clip(alignment.T, 0, 1)
     shades = np.repeat(1 - weight[:, :, None], 3, axis=2)
     if with_blanks:
         shades[0::2, :, 0] = 1
-    _image(panel, np.clip(shades, 0, 1), (0, len(alignment) / FRAME_RATE, -0.5, len(weight) - 0.5))
+    _image(panel, np.clip(shades, 0, 1), (0, len(alignment) / frame_rate, -0.5, len(weight) - 0.5))
     panel.set_ylabel("extended target" if with_blanks else "target")
 
 

@@ -13,6 +13,8 @@ ROWS = ("CTC-A", "CTC-B", "CTC-C", "SDTW-D", "SDTW-E")
 METHODS = (*ROWS, *(f"{row}-W" for row in ROWS), "EM", "strong")
 """Rows of Table I, with horizontal weight 1 and .1; hard alignment; and the known alignment."""
 
+SAMPLE_RATE = 22050
+
 TASKS = ("single", "multi", "models")
 
 
@@ -41,13 +43,19 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class Single:
-    """Themes: how many tunes, and the channels of the network."""
+    """Themes: how many tunes, samples between their frames, and the channels of the network."""
 
+    hop: int
     n_train: int
     n_validation: int
     n_test: int
     channels: tuple[int, ...]
     schedule: Schedule
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return SAMPLE_RATE / self.hop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +70,7 @@ class Multi:
         Frames of the training segments, and between their beginnings.
     """
 
+    hop: int
     n_train: int
     n_validation: int
     n_test: int
@@ -70,6 +79,11 @@ class Multi:
     stride: int
     channels: tuple[int, ...]
     schedule: Schedule
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second."""
+        return SAMPLE_RATE / self.hop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,16 +96,16 @@ class Scale:
 
 
 SCALES = {
-    # For two hours on two cores; a quarter of the channels, half of them where there are few.
+    # For two hours on two cores: half as many frames per second, a quarter of the channels, half where there are few.
     "small": Scale(
         n_seeds=2,
-        single=Single(120, 24, 50, (16, 8, 8, 8, 8), Schedule(30, 4, 4e-3, 4, 10)),
-        multi=Multi(40, 8, 16, 48.0, 250, 250, (8, 8, 8, 1), Schedule(12, 2, 2e-3, 3, 8)),
+        single=Single(1792, 120, 24, 50, (16, 8, 8, 8, 8), Schedule(30, 2, 3e-3, 4, 10)),
+        multi=Multi(1024, 40, 8, 16, 48.0, 250, 250, (8, 8, 8, 1), Schedule(10, 2, 2e-3, 2, 5)),
     ),
     "paper": Scale(
         n_seeds=5,
-        single=Single(1313, 377, 377, THEME_CHANNELS, Schedule(200, 8, 1e-3, 5, 10)),
-        multi=Multi(200, 60, 60, 256.0, 500, 200, CHORD_CHANNELS, Schedule(50, 1, 1e-3, 4, 12)),
+        single=Single(896, 1313, 377, 377, THEME_CHANNELS, Schedule(200, 8, 1e-3, 5, 10)),
+        multi=Multi(512, 200, 60, 60, 256.0, 500, 200, CHORD_CHANNELS, Schedule(50, 1, 1e-3, 4, 12)),
     ),
 }
 
@@ -120,7 +134,13 @@ class Settings:
         """What decides the numbers: results of runs that agree in it belong together."""
         size = dataclasses.asdict(self.size)
         source = "MTD" if self.mtd is not None and self.task == "single" else "rendered"
-        return {"task": self.task, "scale": self.scale_name, **size, "channels": list(self.size.channels), "data": source}
+        return {
+            "task": self.task,
+            "scale": self.scale_name,
+            **size,
+            "channels": list(self.size.channels),
+            "data": source,
+        }
 
 
 def parse(arguments: list[str] | None = None) -> Settings:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from experiments.data import themes
+from experiments.data import hcqt, themes
 from experiments.data.themes import REST, Recording, Theme
 from experiments.ddtw import metrics
 from experiments.ddtw.decoding import beam, greedy
@@ -41,7 +41,7 @@ def has_blank(method: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Disjoint sets of themes, and the recordings in which the themes of the test set are looked for, in their order."""
+    """Disjoint sets of themes, and the recordings in which those of the test set are looked for, in their order."""
 
     train: list[Theme]
     validation: list[Theme]
@@ -57,12 +57,22 @@ def load(settings: Settings) -> Data:
             for folds in (themes.TRAIN_FOLDS, themes.VALIDATION_FOLDS, themes.TEST_FOLDS)
         )
         # The whole recordings are not part of the layout: themes are looked for among the excerpts.
-        return Data(train, validation, test, [Recording(theme.name, theme.features, theme.stretched) for theme in test])
-    size, recipe = settings.scale.single, themes.Recipe(cache=settings.cache)
-    recordings, test = recipe.recordings(size.n_test)
-    train = recipe.themes(size.n_train, first=size.n_test)
-    validation = recipe.themes(size.n_validation, first=size.n_test + size.n_train)
+        return Data(train, validation, test, [as_recording(theme) for theme in test])
+    size, rendered = settings.scale.single, recipe(settings)
+    recordings, test = rendered.recordings(size.n_test)
+    validation = rendered.themes(size.n_validation, first=size.n_test)
+    train = rendered.themes(size.n_train, first=size.n_test + size.n_validation)
     return Data(train, validation, test, recordings)
+
+
+def as_recording(theme: Theme) -> Recording:
+    """An excerpt in the place of the recording that it comes from."""
+    return Recording(theme.name, theme.features, theme.stretched)
+
+
+def recipe(settings: Settings) -> themes.Recipe:
+    """How themes are rendered."""
+    return themes.Recipe(hcqt.HarmonicSpectrum(hop=settings.scale.single.hop), cache=settings.cache)
 
 
 class Batch(NamedTuple):
@@ -102,23 +112,19 @@ Loss = Callable[[nn.Module, Batch], Tensor]
 
 
 def make_loss(method: str) -> Loss:
-    """Mean over the items of the method's loss, divided as in the paper's code by half the target's length less one.
+    """Mean over the items of the method's loss, divided as in the paper's code: by half of one less than the targets.
 
-    With extended labels that is the number of notes.
+    With blanks between the notes, that is the number of notes.
     """
     if method == "strong":
         return _strong
-    layer = presets.ddtw(method, blank=BLANK, reduction="none")
+    layer = presets.ddtw(method, blank=BLANK, normalize="paper")
 
     def loss(network: nn.Module, batch: Batch) -> Tensor:
         scores = network(batch.features)
-        if has_blank(method):
-            values = layer(scores.log_softmax(dim=2), batch.notes, batch.n_frames, batch.n_notes)
-            return (values / batch.n_notes).mean()
-        values = layer(with_free_rest(scores), batch.weak, batch.n_frames, batch.n_weak)
-        # EM aligns a target as long as the theme.
-        length = batch.n_frames if method == "EM" else batch.n_weak
-        return (values / ((length - 1) / 2).clamp(min=0.5)).mean()
+        if layer.has_blank:
+            return layer(scores.log_softmax(dim=2), batch.notes, batch.n_frames, batch.n_notes)
+        return layer(with_free_rest(scores), batch.weak, batch.n_frames, batch.n_weak)
 
     return loss
 
@@ -185,7 +191,7 @@ def _mean(values: object) -> float:
 
 
 def find(network: nn.Module, recordings: Sequence[Recording], blank: bool) -> Numbers:
-    """Look for every theme in all recordings; a blank is left out, and the cosine cost does not see how much that was."""
+    """Look for every theme in all recordings. A blank is left out; the cosine cost does not see how much that was."""
     chromagrams = [np.exp(predict(network, recording.features, blank)[:, :REST]) for recording in recordings]
     distances = metrics.match([recording.query for recording in recordings], chromagrams)
     return metrics.retrieval(distances)._asdict()

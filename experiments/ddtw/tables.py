@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.ddtw import paper
-from experiments.ddtw.settings import METHODS
+from experiments.ddtw.settings import METHODS, SAMPLE_RATE
 
 Content = Mapping[str, Any]
 Runs = list[Mapping[str, Any]]
@@ -58,22 +58,27 @@ def markdown(content: Content) -> str:
 def _heading(content: Content, found: Mapping[str, Runs]) -> str:
     settings, machine = content["settings"], content["machine"]
     title = "themes, single-label" if settings["task"] == "single" else "polyphonic pieces, multi-label"
-    schedule = settings["schedule"]
     seconds = sum(one["train_seconds"] for networks in found.values() for one in networks)
-    counts = sorted({len(networks) for networks in found.values()})
-    seeds = " or ".join(map(str, counts)) or "0"
+    counts = " or ".join(map(str, sorted({len(networks) for networks in found.values()}))) or "no"
     return (
         f"# dDTW: {title}, scale {settings['scale']}\n\n"
         f"Beside ours in brackets the figures of the paper ({paper.SOURCE}), which are of other music, of far more of "
         "it and of wider networks: what can be compared is the order of the methods, not the figures.\n\n"
-        f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}; {seeds} networks for each method; "
-        f"{seconds / 60:.0f} minutes of training. Made by "
-        f"`python -m experiments.ddtw {settings['task']} --scale {settings['scale']}` (sizes below).\n\n"
+        f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}; {counts} network(s) for "
+        f"each method; {seconds / 60:.0f} minutes of training. Made by `python -m experiments.ddtw {settings['task']} "
+        f"--scale {settings['scale']}` with the sizes that follow.\n\n{_sizes(settings)}\n"
+    )
+
+
+def _sizes(settings: Mapping[str, Any]) -> str:
+    schedule = settings["schedule"]
+    channels = ", ".join(map(str, settings["channels"]))
+    return (
         f"Data: {settings['data']}; {settings['n_train']} for training, {settings['n_validation']} for validation, "
-        f"{settings['n_test']} for the test. Channels of the network: {', '.join(map(str, settings['channels']))}. At "
-        f"most {schedule['epochs']} epochs, batches of {schedule['batch_size']}, Adam with rate {schedule['rate']:g}, "
-        f"halved after {schedule['halve_after']} epochs without a lower validation loss, stopped after "
-        f"{schedule['stop_after']}; the network with the lowest one is kept.\n"
+        f"{settings['n_test']} for the test; {SAMPLE_RATE / settings['hop']:.1f} frames per second. Channels of the "
+        f"network: {channels}. At most {schedule['epochs']} epochs, batches of {schedule['batch_size']}, Adam with "
+        f"rate {schedule['rate']:g}, halved after {schedule['halve_after']} epochs without a lower validation loss, "
+        f"stopped after {schedule['stop_after']}; the network with the lowest one is kept.\n"
     )
 
 
@@ -102,8 +107,8 @@ def _frames(found: Mapping[str, Runs]) -> str:
 def _labels(found: Mapping[str, Runs]) -> str:
     lines = [
         "## Table IV: label error rates\n",
-        "Against the notes, repeated ones included, of which only methods with a blank can tell two. Beam search: the "
-        "paper gives networks without a blank the output of an untrained one; here they have none.\n",
+        "Against the notes, repeated ones included, of which only methods with a blank can tell two. Beam search "
+        "adds up all paths of a sequence, with a width of 10.\n",
         "| method | greedy | best | beam | best |",
         "| --- |" + " ---: |" * 4,
     ]
@@ -123,8 +128,8 @@ def _labels(found: Mapping[str, Runs]) -> str:
 def _multi(found: Mapping[str, Runs]) -> str:
     lines = [
         "## Fig. 11: F-measure\n",
-        "Median, lowest and highest of the networks; precision, recall and the mean probability of the blank of the one "
-        "with the lowest validation loss. Means over the test pieces, threshold .5.\n",
+        "Median, lowest and highest of the networks; precision, recall and mean probability of the blank for that with "
+        "the lowest validation loss. Means over the test pieces, threshold .5.\n",
         "| method | median | lowest | highest | precision | recall | blank | paper |",
         "| --- |" + " ---: |" * 6 + " --- |",
     ]
