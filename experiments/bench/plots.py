@@ -83,13 +83,15 @@ def draw_lines(
         )
 
 
-def with_legend(figure: Any, panels: Sequence[Any]) -> Any:
-    """Put one legend under all panels, with every label once."""
+def with_legend(figure: Any, panels: Sequence[Any], columns: int = 5) -> Any:
+    """Put one legend under all panels, with every label once, in at most so many columns."""
     found: dict[str, Any] = {}
     for panel in panels:
         handles, labels = panel.get_legend_handles_labels()
         found.update(zip(labels, handles, strict=True))
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=min(len(found), 5), frameon=False)
+    figure.legend(
+        found.values(), found.keys(), loc="outside lower center", ncols=min(len(found), columns), frameon=False
+    )
     return figure
 
 
