@@ -212,12 +212,21 @@ static FN(ctc_scale) FN(scale_of_block_)(const problem *p, int64_t block) {
   return scale;
 }
 
+/* E of frames behind the item's last is 0. */
+static void FN(clear_idle_frames_)(problem *p, int from, int64_t begin, int64_t end) {
+  for (int t = from; t < BLOCK; t++) {
+    v_store(p->blank_sums + t * LANES, v_zero());
+    for (int64_t k = begin; k < end; k += LANES) v_store(p->label_mass + t * p->padded + k, v_zero());
+  }
+}
+
 /* E of a block's frames, and q of its first. */
 static void FN(backward_block_)(problem *p, int64_t block, int64_t begin, int64_t end) {
   const ctc_unit u = FN(ctc_unit_of_)(p, block);
   const ctc_row q = FN(adjoint_row_)(p);
   FN(rebase_row_)(p, &q, &q, begin, end + LANES, &p->adjoint_base);
   const FN(ctc_scale) scale = FN(scale_of_block_)(p, block);
+  FN(clear_idle_frames_)(p, FN(ctc_frames_in_)(p, block), begin, end);
   for (int t = FN(ctc_frames_in_)(p, block) - 1; t >= 0; t--) {
     const ctc_emissions e = FN(ctc_emissions_of_)(p, &u, t);
     REAL *blanks = p->args->alignment ? p->blank_mass + t * p->padded : NULL;

@@ -10,7 +10,7 @@
 typedef struct {
   const dalign_ctc_args *args;
   const REAL *logs;
-  int64_t item, frames, labels, states, segment; /* segment: its frames */
+  int64_t frames, labels, states, segment; /* segment: its frames */
   const int64_t *label;
   double *best[2]; /* (states,) V of a frame and of the one before */
   double *kept;    /* (segments, states) V of the frame before each segment */
@@ -105,7 +105,6 @@ static void FN(path_of_item_)(const dalign_ctc_args *a, const dalign_ctc_path *p
   dalign_arena arena = dalign_arena_over(workspace);
   viterbi v = {.args = a,
                .logs = (const REAL *)a->log_probs + b * a->item_stride,
-               .item = b,
                .frames = a->input_lengths[b],
                .labels = a->label_lengths[b],
                .states = 2 * a->label_lengths[b] + 1,
