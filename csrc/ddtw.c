@@ -78,6 +78,8 @@ static dalign_status ddtw_check(const dalign_ddtw_args *a) {
   if (a->smoothing < DALIGN_SOFTMIN || a->smoothing > DALIGN_HARDMIN) return DALIGN_BAD_ARGUMENT;
   if (a->smoothing != DALIGN_HARDMIN && !(a->gamma > 0 && a->gamma < INFINITY)) return DALIGN_BAD_ARGUMENT;
   if (a->path && a->smoothing != DALIGN_HARDMIN) return DALIGN_BAD_ARGUMENT;
+  if (a->start.along_x < 0 || a->start.along_y < 0 || a->end.along_x < 0 || a->end.along_y < 0)
+    return DALIGN_BAD_ARGUMENT;
   for (int s = 0; s < a->steps; s++)
     if (a->step_x[s] < 0 || a->step_y[s] < 0 || (a->step_x[s] | a->step_y[s]) == 0) return DALIGN_BAD_ARGUMENT;
   const int lengths = ddtw_is_length(a->x_lengths, a->batch, a->n) && ddtw_is_length(a->y_lengths, a->batch, a->m);

@@ -102,7 +102,7 @@ def labels(y: object) -> Tensor:
     return checked.to(torch.int64)
 
 
-def label_values(y: Tensor, classes: int, y_lengths: Tensor | None) -> None:
+def label_values(y: Tensor, classes: int, y_lengths: Tensor | None, name: str = "y") -> None:
     """ValueError for a label outside [0, classes) among the first y_lengths[b] of a row."""
     if torch.compiler.is_compiling() or not y.numel() or y.is_meta:
         return
@@ -111,7 +111,7 @@ def label_values(y: Tensor, classes: int, y_lengths: Tensor | None) -> None:
         wrong &= ~padding(y.shape[1], y_lengths)
     if wrong.any():
         b, j = wrong.nonzero()[0].tolist()
-        raise ValueError(f"y[{b}, {j}] = {int(y[b, j])} is not a class index of x, expected [0, {classes})")
+        raise ValueError(f"{name}[{b}, {j}] = {int(y[b, j])} is not a class index of x, expected [0, {classes})")
 
 
 def padding(longest: int, lengths: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ with steps :math:`(i_s, j_s)`, their weights W, costs a of starting and e of end
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +33,8 @@ THREE_STEPS: tuple[Step, ...] = ((1, 0), (0, 1), (1, 1))
 SMOOTHINGS = ("softmin", "sparsemin", "smoothmin", "hardmin")
 MOST_STEPS = 32
 #: Cells along x and along y where a path may start or end, for each name.
-_SIDES = {"corner": (1, 1), "any_x": (2**31, 1), "any_y": (1, 2**31)}
+_ALL = 2**31
+_SIDES = {"corner": (1, 1), "any_x": (_ALL, 1), "any_y": (1, _ALL)}
 
 
 # ---------------------------------------------------------------- functions of a cost lattice
@@ -432,16 +434,22 @@ def _weights(weights: Weights, cost: Tensor, count: int) -> Tensor | None:
         return None
     if not isinstance(weights, Tensor):
         return cost.new_tensor([float(w) for w in weights]).view(1, 1, 1, count)
+    _check_device(weights, "step_weights", cost)
     full = (*cost.shape, count)
     spread = weights.reshape((1,) * (4 - weights.dim()) + tuple(weights.shape))
     if any(size not in (1, whole) for size, whole in zip(spread.shape, full, strict=True)):
         raise ValueError(f"step_weights must broadcast to (B, N, M, S) = {full}, got shape {tuple(weights.shape)}")
-    for axis in range(3):  # an expanded axis is no reason to store it
-        if spread.shape[axis] > 1 and spread.stride(axis) == 0:
+    for axis in range(3):  # an expanded axis is no reason to store it, unless each element has its own derivative
+        if spread.shape[axis] > 1 and spread.stride(axis) == 0 and not spread.requires_grad:
             spread = spread.narrow(axis, 0, 1)
     if _are_values_known(weights) and not bool((spread >= 0).all()):
         raise ValueError("step_weights must be >= 0 (inf blocks a step), got a negative one or NaN")
     return spread.to(cost.dtype)
+
+
+def _check_device(tensor: Tensor, name: str, cost: Tensor) -> None:
+    if _checks.tensor(tensor, name).device != cost.device:
+        raise ValueError(f"{name} must be on the device of the costs, {cost.device}, got {tensor.device}")
 
 
 def _are_values_known(tensor: Tensor) -> bool:
@@ -458,15 +466,21 @@ def _check_ends(ends: object, name: str) -> None:
             )
     elif isinstance(ends, str):
         _checks.choice(ends, f"{name} (if a name)", tuple(_SIDES))
-    elif not (isinstance(ends, tuple) and len(ends) == 2 and all(isinstance(k, int) and k >= 1 for k in ends)):
+    elif not (isinstance(ends, tuple) and len(ends) == 2 and all(_is_count(cells) for cells in ends)):
         raise TypeError(f'{name} must be "corner", "any_x", "any_y", two whole numbers >= 1 or a tensor, got {ends!r}')
+
+
+def _is_count(cells: object) -> bool:
+    return isinstance(cells, numbers.Integral) and int(cells) >= 1
 
 
 def _ends(ends: Ends, name: str, cost: Tensor) -> tuple[list[int], Tensor | None]:
     """Cells along the sides, or costs (B|1, N, M)."""
     _check_ends(ends, name)
     if not isinstance(ends, Tensor):
-        return list(_SIDES[ends] if isinstance(ends, str) else ends), None
+        sides = _SIDES[ends] if isinstance(ends, str) else ends
+        return [min(int(cells), _ALL) for cells in sides], None
+    _check_device(ends, name, cost)
     if ends.shape[0] not in (1, cost.shape[0]) or ends.shape[1:] != cost.shape[1:]:
         raise ValueError(f"{name} must have shape (B, N, M) = {tuple(cost.shape)}, or 1 for B, got {tuple(ends.shape)}")
     if ends.dtype == torch.bool:

@@ -24,6 +24,7 @@ start in the first two columns and end in the last two.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -165,7 +166,8 @@ class DDTWPreset(SmoothedLoss):
         if metric is not None:
             _checks.choice(metric, "metric", _checks.METRICS)
         if w_h is not None:
-            _checks.weights_of_steps([w_h], 1)
+            _check_weight(w_h)
+        _check_blank(blank)
         self.name, self.w_h, self.normalize, self.blank, self.metric = name, w_h, normalize, blank, metric
         self._setting = _SETTINGS[name.removesuffix(_W)]
         if w_h is not None and (1, 0) not in self._setting.steps:
@@ -238,7 +240,9 @@ class DDTWPreset(SmoothedLoss):
         count = _checks.lengths(_checks.apart(y_lengths, x_lengths), "y_lengths", x.shape[0], targets.shape[1])
         targets = _without_padding(targets, count)
         if targets.dim() == 2:
-            _checks.label_values(targets, x.shape[2], None)
+            _checks.label_values(targets, x.shape[2], None, "targets")
+            if self.has_blank and self.blank >= x.shape[2]:
+                raise ValueError(f"blank = {self.blank} is not a class of x, expected [0, {x.shape[2]})")
         if self._setting.stretches:
             targets, count = _stretched(targets, count, frames, x.shape[1]), frames
         cost, columns = self._costs(x, targets), count
@@ -295,6 +299,20 @@ class DDTWPreset(SmoothedLoss):
 
 
 # ---------------------------------------------------------------- targets
+
+
+def _check_weight(w_h: object) -> None:
+    if not isinstance(w_h, numbers.Real):
+        raise TypeError(f"w_h must be a number >= 0, got {w_h!r}")
+    if not _checks.as_float(w_h) >= 0:
+        raise ValueError(f"w_h must be a number >= 0, got {w_h}")
+
+
+def _check_blank(blank: object) -> None:
+    if isinstance(blank, bool) or not isinstance(blank, numbers.Integral):
+        raise TypeError(f"blank must be a class index, got {blank!r}")
+    if int(blank) < 0:
+        raise ValueError(f"blank must be a class index >= 0, got {blank}")
 
 
 def _checked(x: object, targets: object, has_blank: bool) -> tuple[Tensor, Tensor]:

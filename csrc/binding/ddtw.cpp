@@ -89,7 +89,7 @@ void check_ends(const Tensor &cost, const dalign_ddtw_args &args, ScalarType dty
 
 dalign_ends ends_of(Problem &problem, const std::vector<int64_t> &sides, const OptionalTensor &cost, ScalarType dtype,
                     const char *name) {
-  STD_TORCH_CHECK(sides.size() == 2, name, " must be two numbers of cells");
+  STD_TORCH_CHECK(sides.size() == 2 && sides[0] >= 0 && sides[1] >= 0, name, " must be two numbers of cells");
   dalign_ends ends{sides[0], sides[1], nullptr, 0};
   if (!cost) return ends;
   check_ends(*cost, problem.args, dtype, name);
