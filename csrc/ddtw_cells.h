@@ -197,9 +197,9 @@ static int ddtw_needs_way_back(const dalign_ddtw_args *a) { return ddtw_needs_gr
 
 static int64_t ddtw_least_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Blocks of half a megabyte, or as many rows as make the blocks' and the kept rows' memory alike. */
+/* Blocks of that many bytes, or as many rows as make the blocks' and the kept rows' memory alike. */
 static int64_t ddtw_block_rows(const dalign_ddtw_args *a, int64_t reach) {
-  const int64_t fitting = (1 << 19) / (int64_t)sizeof(double) / a->m;
+  const int64_t fitting = DALIGN_DDTW_BLOCK_BYTES / (int64_t)sizeof(double) / a->m;
   int64_t rows = fitting > reach ? fitting : reach;
   if (rows < 1) rows = 1;
   while (rows * rows < a->n * reach) rows++;
