@@ -118,7 +118,7 @@ static void hand_on(const reference_lattice *l, const wide *sums, int64_t i, int
 
 wide reference_ddtw(const reference_lattice *l, reference_gradients *g) {
   const int64_t cells = l->n * l->m;
-  wide *sums = malloc((size_t)cells * sizeof(wide)), *totals = malloc((size_t)cells * sizeof(wide));
+  wide *sums = malloc((size_t)cells * sizeof(wide)), *totals = calloc((size_t)cells, sizeof(wide));
   wide *mass = malloc((size_t)cells * sizeof(wide)), q[DALIGN_DDTW_STEPS + 1], p[DALIGN_DDTW_STEPS + 1];
   clear(l, g);
   for (int64_t cell = 0; cell < cells; cell++) {

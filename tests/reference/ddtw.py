@@ -4,8 +4,9 @@
     f_0(n, m) = C(n, m) + start(n, m)
     D = mu(f),   value = mu of D + end over all cells
 
-with the operators' own definitions: softmin by logarithms, smoothmin as a mean, sparsemin by the sorted projection on the
-simplex, hardmin as the first least one, the start behind the steps. `brute_softmin` lists every path instead.
+with the operators' own definitions: softmin by logarithms, smoothmin as a mean, sparsemin by the sorted projection on
+the simplex, hardmin as the first least one, the start behind the steps. `brute_softmin` lists every path instead, and
+`batch` goes through the items of a padded batch.
 """
 
 from __future__ import annotations
@@ -164,6 +165,98 @@ def best_path(problem: Lattice) -> list[tuple[int, int]]:
         n, m = n - problem.steps[term][0], m - problem.steps[term][1]
         path.append((n, m))
     return path[::-1]
+
+
+# ---------------------------------------------------------------- a padded batch
+
+
+SIDES = {"corner": (1, 1), "any_x": (2**31, 1), "any_y": (1, 2**31)}
+Ends = str | tuple[int, int] | np.ndarray
+
+
+class Batch(NamedTuple):
+    """Values (B,), derivatives of <factors, values> of the shapes of the input; steps into blocked cells have none."""
+
+    value: np.ndarray
+    cost: np.ndarray
+    gamma: float
+    weights: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+
+
+def side(ends: Ends, n: int, m: int, is_end: bool) -> np.ndarray:
+    """Costs (n, m) of starting, or ending, in the cells that a name or a pair stands for."""
+    along_x, along_y = SIDES[ends] if isinstance(ends, str) else ends
+    i, j = np.ogrid[:n, :m]
+    if is_end:
+        i, j = n - 1 - i, m - 1 - j
+    return np.where(((j == 0) & (i < along_x)) | ((i == 0) & (j < along_y)), 0, np.inf)
+
+
+def item(
+    cost: np.ndarray,
+    steps: Sequence[Step],
+    weights: np.ndarray,
+    start: Ends,
+    end: Ends,
+    lengths: tuple[int, int],
+    b: int,
+) -> Lattice:
+    """Item b of a batch without its padding."""
+    n, m = lengths
+
+    def costs(ends: Ends, is_end: bool) -> np.ndarray:
+        return ends[b % len(ends), :n, :m] if isinstance(ends, np.ndarray) else side(ends, n, m, is_end)
+
+    spread = np.broadcast_to(weights, (*cost.shape, len(steps)))[b, :n, :m]
+    return lattice(cost[b, :n, :m], steps, spread, costs(start, False), costs(end, True))
+
+
+def mean_cost(problem: Lattice, grads: Gradients) -> float:
+    """Every cost times its derivative."""
+    pairs = ((grads.cost, problem.cost), (grads.start, problem.start), (grads.end, problem.end))
+    return sum(float((g[g != 0] * cost[g != 0]).sum()) for g, cost in pairs)
+
+
+def _sum_to(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The sums over what a shape repeats."""
+    array = array.sum(axis=tuple(range(array.ndim - len(shape))))
+    return array.sum(axis=tuple(k for k, size in enumerate(shape) if size == 1), keepdims=True)
+
+
+def batch(
+    cost: np.ndarray,
+    gamma: float = 1.0,
+    smoothing: str = "softmin",
+    *,
+    steps: Sequence[Step],
+    weights: np.ndarray | None = None,
+    start: Ends = "corner",
+    end: Ends = "corner",
+    lengths: Sequence[tuple[int, int]] | None = None,
+    factors: np.ndarray | None = None,
+) -> Batch:
+    """All items; costs of ends (B|1, N, M), weights that broadcast to (B, N, M, S)."""
+    size = len(cost)
+    weights = np.ones(len(steps)) if weights is None else weights
+    factors = np.ones(size) if factors is None else factors
+    value, slope, total = np.zeros(size), 0.0, np.zeros((*cost.shape, len(steps)))
+    flow, begin, finish = (np.zeros(cost.shape) for _ in range(3))
+    for b in range(size):
+        n, m = cost.shape[1:] if lengths is None else lengths[b]
+        problem = item(cost, steps, weights, start, end, (n, m), b)
+        grads = gradients(problem, gamma, smoothing)
+        value[b] = grads.value
+        for out, part in ((flow, grads.cost), (total, grads.weights), (begin, grads.start), (finish, grads.end)):
+            out[b, :n, :m] = factors[b] * part
+        if grads.value != np.inf:
+            slope += factors[b] * (grads.value - mean_cost(problem, grads)) / gamma
+    ends = (
+        _sum_to(grad, costs.shape) if isinstance(costs, np.ndarray) else grad
+        for grad, costs in ((begin, start), (finish, end))
+    )
+    return Batch(value, flow, slope, _sum_to(total, weights.shape), *ends)
 
 
 # ---------------------------------------------------------------- every path, one by one
