@@ -88,3 +88,138 @@ def test_without_matplotlib_the_error_tells_how_to_get_it(name, monkeypatch):
     args = {"alignment": (aligned(),), "cost": (aligned(),), "barycenter": ([X], Y), "warp": (X, Y, aligned())}
     with pytest.raises(ImportError, match=r"pip install torch-dalign\[plot\]"):
         getattr(dalign.plot, name)(*args[name])
+
+
+# ---------------------------------------------------------------- lattices
+
+TARGETS = [2, 5, 5, 7]
+WEIGHTS = torch.rand(7, 6, 3, generator=torch.Generator().manual_seed(0))
+
+
+def drawn(loss, *sizes, **options):
+    """The axes, after drawing them."""
+    ax = dalign.plot.lattice(loss, *sizes, **options)
+    draw(ax)
+    return ax
+
+
+def names_of(ax) -> list[str]:
+    return [tick.get_text() for tick in ax.get_xticklabels()]
+
+
+def weights_of(ax) -> list[str]:
+    return sorted(text.get_text() for text in ax.texts if text.get_text())
+
+
+def cells_of(ax, kind: str) -> set[tuple[int, int]]:
+    """Cells that are filled with the colour of a kind."""
+    from matplotlib.colors import to_rgb
+
+    colours = np.asarray(ax.images[0].get_array())
+    same = np.isclose(colours, to_rgb(dalign.plot._COLOURS[kind])).all(2)
+    return {(int(n), int(m)) for n, m in np.argwhere(same)}
+
+
+def visited(loss, cost: torch.Tensor, **options) -> set[tuple[int, int]]:
+    """Cells that some path visits, from the alignment."""
+    return {(int(n), int(m)) for n, m in loss.alignment(cost, **options)[0].nonzero()}
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        dalign.DDTW(metric="precomputed"),
+        dalign.DDTW(steps=[(1, 0), (1, 1)], metric="precomputed"),
+        dalign.DDTW(steps=[(1, 1), (2, 1), (1, 2)], metric="precomputed"),
+        dalign.DDTW(steps=[(1, 0), (1, 1), (1, 2)], start=(1, 2), end=(1, 2), metric="precomputed"),
+        dalign.DDTW(steps=[(1, 1), (3, 1)], start="any_x", end="any_y", metric="precomputed"),
+        dalign.DDTW(steps=[(1, 0), (1, 1)], start=torch.eye(7, 6)[None] > 0, metric="precomputed"),
+        dalign.DDTW(step_weights=WEIGHTS.masked_fill(WEIGHTS < 0.3, torch.inf), metric="precomputed"),
+    ],
+    ids=lambda loss: f"{len(loss.steps)} steps",
+)
+def test_gray_cells_are_those_that_no_path_visits(loss):
+    ax = drawn(loss, 7, 6, cells=(3, 3))
+    alive = visited(loss, torch.zeros(1, 7, 6))
+    everywhere = set(np.ndindex(7, 6))
+    assert cells_of(ax, "dead") == everywhere - alive
+
+
+@pytest.mark.parametrize(
+    "name", ["CTC-A", "CTC-B", "CTC-C", "SDTW-D", "SDTW-E-W", "2-1-softDTW", "subsequence-softDTW"]
+)
+def test_presets_are_drawn_as_they_are(name):
+    loss = dalign.presets.ddtw(name)
+    columns = 9 if loss.has_blank else 4
+    single = not name.endswith("softDTW")
+    targets = torch.tensor(TARGETS) if single else torch.eye(4)
+    ax = drawn(loss, 7, targets=targets)
+    x = torch.zeros(1, 7, 8) if single else torch.zeros(1, 7, 4)
+    align = loss.alignment(x, targets[None])[0]
+    assert cells_of(ax, "dead") == set(np.ndindex(7, columns)) - {(int(n), int(m)) for n, m in align.nonzero()}
+    assert cells_of(ax, "cell")
+    shaded = drawn(loss, 7, targets=targets, align=align)
+    assert shaded.images[1].get_array().mask.sum() == len(cells_of(ax, "dead"))
+
+
+def test_ctc_has_blanks_blocked_steps_and_two_ends():
+    ax = drawn(dalign.presets.ddtw("CTC-A"), 9, targets=TARGETS, labels="DFFG")
+    assert names_of(ax) == ["\u03b5", "D", "\u03b5", "F", "\u03b5", "F", "\u03b5", "G", "\u03b5"]
+    assert {(0, 0), (0, 1), (8, 7), (8, 8)} == cells_of(ax, "ends")
+    assert weights_of(ax) == ["1"] * 5 + ["\u221e"]
+
+
+def test_steps_into_a_chosen_cell():
+    loss = dalign.DDTW(step_weights=(0.1, 1.5, float("inf")))
+    ax = drawn(loss, 4, 5, cells=(2, 3))
+    assert weights_of(ax) == ["0.1", "1.5", "\u221e"]
+    assert cells_of(ax, "cell") == {(2, 3)}
+    assert cells_of(ax, "origin") == {(1, 3), (2, 2)}
+    edge = drawn(loss, 4, 5, cells=[(0, 0), (0, 2)])
+    assert weights_of(edge) == ["1.5"]
+    assert cells_of(edge, "cell") == {(0, 0), (0, 2)}
+
+
+def test_ends_that_no_path_reaches_are_framed():
+    ax = drawn(dalign.presets.ddtw("CTC-C"), 6, targets=[1, 2])
+    assert (5, 4) in cells_of(ax, "dead")
+    assert [patch.get_xy() for patch in ax.patches] == [(3.55, 4.55)]
+
+
+def test_stretched_and_multi_hot_targets_have_names():
+    assert names_of(drawn(dalign.presets.ddtw("EM"), 6, targets=[1, 2])) == ["1", "1", "1", "2", "2", "2"]
+    multi = torch.tensor([[1, 0, 1], [0, 1, 1]])
+    assert names_of(drawn(dalign.presets.ddtw("CTC-A"), 6, targets=multi))[1::2] == ["y1", "y2"]
+    assert names_of(drawn(dalign.DDTW(), 3, 2, labels=["a", "b"])) == ["a", "b"]
+
+
+def test_learned_lattices_and_given_axes():
+    weights = torch.nn.Parameter(torch.rand(2, 4, 4, 3))
+    loss = dalign.DDTW(step_weights=weights, start=torch.rand(2, 4, 4), gamma=0.5)
+    given = pyplot.subplots()[1]
+    ax = drawn(loss, 4, 4, ax=given, legend=False)
+    assert ax is given
+    assert ax.get_legend() is None
+    first = dalign.DDTW(step_weights=weights[:1], start=loss.start[:1], gamma=0.5)
+    assert weights_of(ax) == weights_of(drawn(first, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("error", "arguments", "options", "says"),
+    [
+        (TypeError, (dalign.SoftDTW(), 4, 4), {}, "DDTW or a preset"),
+        (TypeError, (dalign.DDTW(), 4), {}, "needs columns"),
+        (TypeError, (dalign.DDTW(), 4, 4), {"targets": [1]}, "needs columns, and alone"),
+        (TypeError, (dalign.presets.ddtw("CTC-A"), 4), {}, "needs targets"),
+        (ValueError, (dalign.DDTW(), 0, 4), {}, "frames must be at least 1"),
+        (ValueError, (dalign.DDTW(), 4, 4), {"cells": (4, 0)}, "outside the lattice"),
+        (ValueError, (dalign.DDTW(), 4, 4), {"cells": (0.5, 0)}, "pairs of integers"),
+        (ValueError, (dalign.DDTW(), 4, 4), {"align": torch.zeros(4, 5)}, "lattice's shape"),
+        (ValueError, (dalign.DDTW(), 4, 4), {"labels": "abc"}, "4 columns, got 3"),
+        (ValueError, (dalign.presets.ddtw("CTC-A"), 4), {"targets": [[[1]]]}, "one item"),
+        (ValueError, (dalign.presets.ddtw("CTC-A"), 4), {"targets": [1, 2], "labels": "abc"}, "2 targets, got 3"),
+    ],
+)
+def test_lattice_misuse_is_named(error, arguments, options, says):
+    with pytest.raises(error, match=says):
+        dalign.plot.lattice(*arguments, **options)

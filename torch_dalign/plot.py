@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+
+from .ddtw import DDTW, Step, _Problem, _problem
+from .presets import DDTWPreset
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SERIES = ("#31688e", "#e4572e")  # x, y
 FAINT = "#8a8a8a"
+BLANK = "\N{GREEK SMALL LETTER EPSILON}"
+Cell = tuple[int, int]
 
 
 def alignment(
@@ -58,7 +64,7 @@ def alignment(
     >>> import torch, torch_dalign as dalign
     >>> ax = dalign.plot.alignment(torch.eye(5))  # doctest: +SKIP
     """
-    return _lattice(_matrix(align, "align"), "expected alignment", path, ax, colorbar, cmap=cmap, **imshow)
+    return _image(_matrix(align, "align"), "expected alignment", path, ax, colorbar, cmap=cmap, **imshow)
 
 
 def cost(
@@ -97,7 +103,7 @@ def cost(
     """
     matrix = _matrix(cost, "cost")
     blank = np.where(np.isfinite(matrix), matrix, np.nan)
-    return _lattice(blank, "cost", path, ax, colorbar, cmap=cmap, **imshow)
+    return _image(blank, "cost", path, ax, colorbar, cmap=cmap, **imshow)
 
 
 def barycenter(series: Sequence[Any], center: Any, *, ax: Axes | None = None, feature: int = 0) -> Axes:
@@ -193,6 +199,298 @@ def warp(x: Any, y: Any, align: Any, *, ax: Axes | None = None, feature: int = 0
     return _open_frame(ax, left=False)
 
 
+def lattice(
+    loss: DDTW | DDTWPreset,
+    frames: int,
+    columns: int | None = None,
+    *,
+    targets: Any = None,
+    labels: Sequence[str] | None = None,
+    cells: Cell | Sequence[Cell] | None = None,
+    align: Any = None,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Picture of a lattice: its cells, where paths start and end, and the steps into some cells with their weights.
+
+    x runs upwards, y to the right, as in `alignment`. Orange cells are those where paths may start or end, gray ones
+    lie on no path. Arrows show the steps into the green cells, with the weight of the cell's cost; dashed ones are
+    blocked.
+
+    Parameters
+    ----------
+    loss : DDTW or preset
+        Whose lattice. Of weights or ends that differ between batch items those of the first are drawn.
+    frames : int
+        N.
+    columns : int, optional
+        M, of a `DDTW`.
+    targets : Tensor or array, optional
+        Of a preset: class indices (L,) or multi-hot vectors (L, D), one item.
+    labels : sequence of str, optional
+        Names of the M columns, or of a preset's L targets. Default: indices, classes; "y1", "y2", ... for vectors.
+    cells : pair or sequence of pairs, optional
+        Cells (n, m), from 0, whose steps are shown. Default: one for each kind of cell, at most three.
+    align : Tensor or array, optional
+        (N, M), an alignment to shade the cells with, dark is certain.
+    legend : bool, default True
+        Whether to say beside it what the colours mean.
+    ax : Axes, optional
+        Where to draw; default: a new figure.
+
+    Returns
+    -------
+    Axes
+        Where it was drawn.
+
+    Raises
+    ------
+    TypeError
+        When ``loss`` is neither, and for missing or superfluous columns or targets.
+    ValueError
+        For sizes, cells or shapes out of range.
+    ImportError
+        When matplotlib is missing.
+
+    References
+    ----------
+    Zeitler and Müller, "A Unified Perspective on CTC and Soft-DTW Using Differentiable DTW", TASLPRO 2026, Fig. 4.
+
+    Examples
+    --------
+    >>> import torch_dalign as dalign
+    >>> ax = dalign.plot.lattice(dalign.DDTW(steps=[(1, 1), (2, 1), (1, 2)]), 6, 6)  # doctest: +SKIP
+    >>> ax = dalign.plot.lattice(dalign.presets.ddtw("CTC-A"), 9, targets=[3, 1, 1])  # doctest: +SKIP
+    """
+    graph = _graph(_problem_of(loss, frames, columns, targets))
+    alive = _on_paths(graph)
+    shown = _examples(graph, alive) if cells is None else _cells(cells, alive.shape)
+    shade = None if align is None else _shade(align, alive.shape)
+    ax = _axes(ax, _size_of_lattice(*alive.shape))
+    _draw_cells(ax, graph, alive, shown, shade)
+    _draw_steps(ax, graph, shown)
+    _name_columns(ax, _column_names(loss, targets, labels, alive.shape[1]), targets is not None)
+    if legend:
+        _explain(ax, shade is not None)
+    return ax
+
+
+# ---------------------------------------------------------------- lattices
+
+
+class _Graph(NamedTuple):
+    """Cells and steps: weights (N, M, S), inf where a step is blocked, and where paths may start and end (N, M)."""
+
+    steps: list[Step]
+    weights: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+
+    def origins(self, n: int, m: int) -> Iterator[tuple[Cell, float]]:
+        """The cells that steps into a cell come from, with the weights."""
+        for (i, j), weight in zip(self.steps, self.weights[n, m], strict=True):
+            if n >= i and m >= j:
+                yield (n - i, m - j), float(weight)
+
+
+def _problem_of(loss: Any, frames: int, columns: int | None, targets: Any) -> _Problem:
+    """The problem of one item with any costs."""
+    if not isinstance(loss, DDTW | DDTWPreset):
+        raise TypeError(f"loss must be a DDTW or a preset made by presets.ddtw, got {type(loss).__name__}")
+    if (columns is None) == isinstance(loss, DDTW) or (targets is None) == isinstance(loss, DDTWPreset):
+        raise TypeError(
+            f"a {type(loss).__name__} needs {'columns' if isinstance(loss, DDTW) else 'targets'}, and alone"
+        )
+    for name, size in (("frames", frames), ("columns", columns)):
+        if size is not None and size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}")
+    with torch.no_grad():
+        if isinstance(loss, DDTWPreset):
+            return loss._problem(*_any_input(loss, frames, torch.as_tensor(targets)), None, None)
+        cost = torch.zeros(1, frames, int(columns or 0))
+        start, end = (side[:1] if isinstance(side, torch.Tensor) else side for side in (loss.start, loss.end))
+        weights = loss.step_weights
+        if isinstance(weights, torch.Tensor) and weights.dim() == 4:
+            weights = weights[:1]
+        options = (loss.gamma, loss.steps, weights, start, end, loss.smoothing, None, None)
+        return _problem(cost, None, "precomputed", *options)
+
+
+def _any_input(preset: DDTWPreset, frames: int, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Predictions (1, N, C) that fit, and targets (1, L) or (1, L, D)."""
+    if targets.dim() not in (1, 2) or not targets.numel():
+        raise ValueError(f"targets must have shape (L,) or (L, D), one item, got {tuple(targets.shape)}")
+    single = targets.dim() == 1
+    classes = max(int(targets.max()), preset.blank) + 1 if single else targets.shape[1] + preset.has_blank
+    return torch.full((1, frames, classes), 0.5), targets[None]
+
+
+def _graph(problem: _Problem) -> _Graph:
+    _, _, steps, start, end, _ = problem.options
+    shape = tuple(problem.lattice.cost.shape[1:])
+    pairs = list(zip(steps[::2], steps[1::2], strict=True))
+    weights = np.ones(len(pairs)) if problem.lattice[2] is None else _array(problem.lattice[2])[0]
+    first, last = (
+        _side(cells, shape) if costs is None else np.isfinite(_array(costs)[0])
+        for cells, costs in ((start, problem.lattice[3]), (end, problem.lattice[4]))
+    )
+    flip = slice(None, None, -1 if problem.lattice[4] is None else 1)  # ends are counted from the other corner
+    return _Graph(pairs, np.broadcast_to(weights, (*shape, len(pairs))), first, last[flip, flip])
+
+
+def _side(cells: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
+    """So many cells of the first column, and of the first row."""
+    side = np.zeros(shape, bool)
+    side[: cells[0], 0] = side[0, : cells[1]] = True
+    return side
+
+
+def _on_paths(graph: _Graph) -> np.ndarray:
+    """Whether a path visits the cell (N, M): it is reached from a start, and an end from it."""
+    reached, leads = graph.start.copy(), graph.end.copy()
+    open_steps = [
+        (cell, [origin for origin, weight in graph.origins(*cell) if weight < math.inf])
+        for cell in np.ndindex(*reached.shape)
+    ]
+    for cell, origins in open_steps:
+        reached[cell] |= any(reached[origin] for origin in origins)
+    for cell, origins in reversed(open_steps):
+        for origin in origins:
+            leads[origin] |= leads[cell]
+    return reached & leads
+
+
+def _examples(graph: _Graph, alive: np.ndarray) -> list[Cell]:
+    """Cells on paths near the middle, one for each set of weights, whose steps do not overlap."""
+    reach = np.max(graph.steps, axis=0)
+    middle = (np.array(alive.shape) - 1 + reach) / 2
+    cells = sorted(map(tuple, np.argwhere(alive)), key=lambda cell: np.abs(cell - middle).sum())
+    found: dict[tuple[float, ...], Cell] = {}
+    for cell in cells:
+        weights = tuple(graph.weights[cell])
+        whole = len(list(graph.origins(*cell))) == len(graph.steps)
+        apart = all((np.abs(np.subtract(cell, other)) > reach).any() for other in found.values())
+        if whole and apart and weights not in found:
+            found[weights] = (int(cell[0]), int(cell[1]))
+    return list(found.values())[:3]
+
+
+def _cells(cells: Any, shape: tuple[int, ...]) -> list[Cell]:
+    array = np.atleast_2d(np.asarray(cells))
+    if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":
+        raise ValueError(f"cells must be pairs of integers (n, m), got {cells!r}")
+    if (array < 0).any() or (array >= shape).any():
+        raise ValueError(f"cells lie outside the lattice of shape {tuple(shape)}: {cells!r}")
+    return [(int(n), int(m)) for n, m in array]
+
+
+def _shade(align: Any, shape: tuple[int, ...]) -> np.ndarray:
+    matrix = _matrix(align, "align")
+    if matrix.shape != shape:
+        raise ValueError(f"align must have the lattice's shape {tuple(shape)}, got {matrix.shape}")
+    return matrix
+
+
+_COLOURS = {"free": "#efedf5", "dead": "#c4c4c4", "ends": "#fdae6b", "origin": "#9ecae1", "cell": "#74c476"}
+_CELL_INCHES = 0.55
+
+
+def _size_of_lattice(n: int, m: int) -> tuple[float, float]:
+    return min(12.0, 1.3 + _CELL_INCHES * max(m, 6)), min(12.0, 1.2 + _CELL_INCHES * max(n, 3))
+
+
+def _draw_cells(ax: Axes, graph: _Graph, alive: np.ndarray, shown: list[Cell], shade: np.ndarray | None) -> None:
+    """Fill the cells; those over a shading, and ends on no path, have a frame in place of a filling."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Rectangle
+
+    ends = graph.start | graph.end
+    kinds = _kinds(graph, alive, shown)
+    filled = {cell: kind for cell, kind in kinds.items() if shade is None and alive[cell]}
+    colours = np.where(alive[..., None], to_rgb(_COLOURS["free"]), to_rgb(_COLOURS["dead"]))
+    for cell, kind in filled.items():
+        colours[cell] = to_rgb(_COLOURS[kind])
+    ax.imshow(colours, origin="lower")
+    if shade is not None:
+        inside = np.ma.masked_where(~alive, shade)
+        ax.imshow(inside, cmap="Purples", vmin=0, vmax=max(1.0, float(shade.max())), origin="lower")
+    for (n, m), kind in kinds.items():
+        if (n, m) not in filled and (kind == "cell" or ends[n, m]):
+            ax.add_patch(Rectangle((m - 0.45, n - 0.45), 0.9, 0.9, fill=False, edgecolor=_COLOURS[kind], linewidth=2.2))
+    for ticks, size in ((ax.set_yticks, alive.shape[0]), (ax.set_xticks, alive.shape[1])):
+        ticks(np.arange(size + 1) - 0.5, minor=True)
+    ax.set_yticks(range(0, alive.shape[0], 1 + alive.shape[0] // 20))
+    ax.grid(which="minor", color="white", linewidth=1.2)
+    ax.tick_params(which="both", length=0)
+    ax.spines[:].set_visible(False)
+
+
+def _kinds(graph: _Graph, alive: np.ndarray, shown: list[Cell]) -> dict[Cell, str]:
+    """What is to be said of a cell; of a cell that is several things, the last in this order."""
+    origins = [origin for cell in shown for origin, weight in graph.origins(*cell) if weight < math.inf]
+    kinds = {origin: "origin" for origin in origins if alive[origin]}
+    kinds.update({(int(n), int(m)): "ends" for n, m in np.argwhere(graph.start | graph.end)})
+    kinds.update(dict.fromkeys(shown, "cell"))
+    return kinds
+
+
+def _draw_steps(ax: Axes, graph: _Graph, shown: list[Cell]) -> None:
+    """An arrow for each step into the cells, with its weight near where it comes from."""
+    for n, m in shown:
+        for (i, j), weight in graph.origins(n, m):
+            is_open = weight < math.inf
+            colour, line = ("#1a1a1a", "-") if is_open else ("#b2182b", "--")
+            look = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.2, "linestyle": line, "mutation_scale": 10}
+            ax.annotate("", (m, n), (j, i), arrowprops={**look, "shrinkA": 2, "shrinkB": 5})
+            text = f"{weight:.3g}" if is_open else "\N{INFINITY}"
+            box = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+            at = (j + 0.36 * (m - j), i + 0.36 * (n - i))
+            ax.text(*at, text, color=colour, fontsize=8, ha="center", va="center", bbox=box)
+
+
+def _column_names(loss: Any, targets: Any, labels: Sequence[str] | None, columns: int) -> list[str]:
+    """One for each column: blanks and labels, or labels alone."""
+    if targets is None:
+        names = [str(m) for m in range(columns)] if labels is None else list(labels)
+    else:
+        given = torch.as_tensor(targets)
+        single = [str(int(label)) for label in given] if given.dim() == 1 else []
+        names = single or [f"y{k + 1}" for k in range(len(given))]
+        if labels is not None and len(labels) != len(names):
+            raise ValueError(f"labels must name the {len(names)} targets, got {len(labels)}")
+        names = names if labels is None else list(labels)
+        if loss.has_blank:
+            names = [BLANK, *(part for name in names for part in (name, BLANK))]
+        elif len(names) != columns:  # targets stretched to the length of x
+            names = [names[m * len(names) // columns] for m in range(columns)]
+    if len(names) != columns:
+        raise ValueError(f"labels must name the {columns} columns, got {len(names)}")
+    return names
+
+
+def _name_columns(ax: Axes, names: list[str], of_targets: bool) -> None:
+    ax.set_xticks(range(len(names)), names)
+    blank = f" ({BLANK}: blank)" if BLANK in names else ""
+    ax.set(xlabel=f"target{blank}" if of_targets else "frame of y", ylabel="frame of x")
+
+
+def _explain(ax: Axes, shaded: bool) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    kinds = {"ends": "start or end", "cell": "a cell", "origin": "before it", "dead": "on no path"}
+    if shaded:
+        del kinds["origin"]
+    filled = {kind: not shaded or kind == "dead" for kind in kinds}
+    look: list[Any] = [
+        Patch(fill=filled[kind], facecolor=_COLOURS[kind], edgecolor=_COLOURS[kind], linewidth=2) for kind in kinds
+    ]
+    look += [Line2D([], [], color="#1a1a1a"), Line2D([], [], color="#b2182b", linestyle="--")]
+    names = [*kinds.values(), "step, weight", "blocked"]
+    options = {"frameon": False, "fontsize": 8, "handlelength": 1.4}
+    ax.legend(look, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), **options)
+
+
 # ---------------------------------------------------------------- shared
 
 
@@ -260,7 +558,7 @@ def _unit_time(signal: np.ndarray) -> np.ndarray:
     return np.linspace(0, 1, len(signal))
 
 
-def _lattice(matrix: np.ndarray, label: str, path: Any, ax: Axes | None, colorbar: bool, **imshow: Any) -> Axes:
+def _image(matrix: np.ndarray, label: str, path: Any, ax: Axes | None, colorbar: bool, **imshow: Any) -> Axes:
     pairs = None if path is None else _path(path)
     n, m = matrix.shape
     ax = _axes(ax, (5.6, max(2.2, min(5.6, 5.6 * n / m))))

@@ -124,6 +124,19 @@ def paths(rng: np.random.Generator) -> pyplot.Figure:
     return figure
 
 
+def lattices(rng: np.random.Generator) -> pyplot.Figure:
+    """Four settings of the general lattice for the labels D F F G, nine frames."""
+    names = ("CTC-A", "CTC-C", "SDTW-D", "SDTW-E")
+    ratios = [9, 9, 4, 4]  # columns
+    figure, panels = pyplot.subplots(1, 4, figsize=(12.2, 4), width_ratios=ratios, sharey=True, layout="constrained")
+    for panel, name in zip(panels, names, strict=True):
+        look: dict[str, Any] = {"labels": ("D", "F", "F", "G"), "legend": name == names[-1], "ax": panel}
+        dalign.plot.lattice(dalign.presets.ddtw(name), 9, targets=[2, 5, 5, 7], **look)
+        panel.set_title(f'"{name}"')
+        panel.set_ylabel("frame of x" if name == names[0] else "")
+    return figure
+
+
 def _barycenter(series: Series, gamma: float) -> Tensor:
     return dalign.SoftDTWBarycenter(gamma=gamma, length=100, max_iter=200).fit(series).barycenter_
 
@@ -153,7 +166,13 @@ def _allowed(cost: Tensor, band: float | None = None, itakura: float | None = No
     return cost.masked_fill(~allowed, torch.inf)
 
 
-PICTURES = {"averages": averages, "interpolation": interpolation, "clusters": clusters, "paths": paths}
+PICTURES = {
+    "averages": averages,
+    "interpolation": interpolation,
+    "clusters": clusters,
+    "paths": paths,
+    "lattices": lattices,
+}
 
 
 def draw(out: Path, names: Sequence[str] = tuple(PICTURES), seed: int = 0) -> list[Path]:
