@@ -214,15 +214,18 @@ class DDTWPreset(SmoothedLoss):
         """Best path of each item, (L, 2) cells (frame, column), (0, 2) where there is none."""
         return self._problem(x, targets, x_lengths, y_lengths).best_path()
 
-    def step_weights(self, targets: Tensor) -> Tensor:
-        """Weights (B, columns, S) of the steps into each column, in float64; columns as in `alignment`."""
+    def step_weights(self, targets: Tensor, y_lengths: Tensor | None = None) -> Tensor:
+        """Weights (B, columns, S) of the steps into each column, in float64; columns as in `alignment`.
+
+        What targets hold beyond y_lengths (B,) repeats no label.
+        """
         label = torch.tensor(self.label_weights, dtype=torch.float64)
         if self._setting.blank is None:
             return label.expand(targets.shape[0], targets.shape[1], -1)
         batch, count = targets.shape[:2]
         weights = torch.tensor(self._setting.blank, dtype=torch.float64).repeat(batch, 2 * count + 1, 1)
         weights[:, 1::2] = label
-        repeats = _repeats(targets)
+        repeats = _repeats(targets, y_lengths)
         weights[:, 3::2, 2] = weights[:, 3::2, 2].masked_fill(repeats, INF)
         weights[:, 2:-1:2, 1] = weights[:, 2:-1:2, 1].masked_fill(repeats, 1)
         return weights
@@ -248,7 +251,7 @@ class DDTWPreset(SmoothedLoss):
         cost, columns = self._costs(x, targets), count
         if self.has_blank and count is not None:
             columns = 2 * count + 1
-        weights = self.step_weights(targets)[:, None] if self.has_blank else self.label_weights
+        weights = self.step_weights(targets, count)[:, None] if self.has_blank else self.label_weights
         along_x, along_y = self._setting.sides
         ends = (along_x, min(along_y, cost.shape[2]))
         return _problem(
@@ -350,10 +353,11 @@ def _with_blanks(labels: Tensor, blank: int) -> Tensor:
     return extended
 
 
-def _repeats(targets: Tensor) -> Tensor:
+def _repeats(targets: Tensor, count: Tensor | None) -> Tensor:
     """(B, M - 1): whether a target equals the one before it."""
     same = targets[:, 1:] == targets[:, :-1]
-    return same if targets.dim() == 2 else same.all(2)
+    repeats = same if targets.dim() == 2 else same.all(2)
+    return repeats if count is None else repeats & ~_checks.padding(targets.shape[1], count)[:, 1:]
 
 
 def _stretched(targets: Tensor, count: Tensor | None, frames: Tensor | None, longest: int) -> Tensor:
