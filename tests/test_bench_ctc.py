@@ -138,9 +138,7 @@ def report():
         timed("grid", OURS, "gradient", 0.02, second),
         timed("grid", TORCH, "gradient", 0.1, second),
         timed("grid", OURS, "value", 0.1, third),
-        replace(
-            timed("grid", TORCH, "value", 0.1, third), time=None, status="skipped", reason="predicted 9 GiB > 8 GiB"
-        ),
+        replace(timed("grid", TORCH, "value", 0.1, third), time=None, status="skipped", reason="9 GiB > 8 GiB"),
         timed("isa", OURS, "gradient", 0.04, third, isa="avx2"),
         timed("isa", TORCH, "gradient", 0.2, third, isa="avx2"),
         replace(timed("memory", OURS, "gradient", 1.0, first), time=None, extra_bytes=2**20),
