@@ -14,7 +14,7 @@
 #if DALIGN_F32
 #define EXPONENT_RANGE 4194304. /* a state's exponent may lie that far below the largest of its row */
 #define CELL_RANGE 11356.       /* -log of an emission, 2^14 ln 2 */
-#define SMALL_VALUE .0078125    /* times the root of the frames: values below it are computed in double */
+#define SMALL_VALUE .03125      /* times the root of the frames: values below it are computed in double */
 #define LOG2E 1.44269502162933349609375f
 #define LOG2E_LOW 1.92596303e-8f
 #define LOWEST (-3.4028234663852886e38f)

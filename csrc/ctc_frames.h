@@ -22,10 +22,10 @@ DALIGN_INLINE void FN(store_classes_)(REAL *x, int64_t i, int64_t classes, vec v
 
 static double FN(sum_of_lanes_)(vec v) {
   REAL lanes[LANES];
-  double sum = 0;
   v_storeu(lanes, v);
-  for (int r = 0; r < LANES; r++) sum += (double)lanes[r];
-  return sum;
+  for (int half = LANES / 2; half > 0; half /= 2)
+    for (int r = 0; r < half; r++) lanes[r] += lanes[r + half];
+  return (double)lanes[0];
 }
 
 static REAL FN(largest_class_)(const REAL *x, int64_t classes) {
@@ -74,6 +74,7 @@ static REAL FN(read_logits_)(problem *p, int64_t t) {
   const REAL largest = FN(largest_class_)(x, classes);
   const double log_sum = FN(softmax_)(x, largest, classes, out, p->weight);
   p->log_sum -= log_sum;
+  p->log_sums[t] = log_sum;
   if (log_sum != log_sum) p->found |= CTC_NAN;
   for (int64_t c = 0; out && !is_own && c < classes; c++)
     store_given(FN(ctc_grad_frame_)(p, t), c, (double)p->frame[c], p->given_f32);
@@ -125,14 +126,22 @@ static void FN(scale_frames_)(problem *p) {
   }
 }
 
+/* weight p of row d of the table at a frame: what the softmax left, or, where the double kernel works on floats, with the digits
+ * that a difference of numbers near 1 needs. */
+static double FN(softmax_of_row_)(const problem *p, const void *grad, int64_t t, int64_t d) {
+  if (!p->args->from_logits) return 0;
+  if (p->given_f32 == DALIGN_F32) return (double)load_given(grad, p->class_of_row[d], p->given_f32);
+  const double log_p = (double)p->logs[(t / BLOCK * p->distinct + d) * BLOCK + t % BLOCK] - p->log_sums[t];
+  return p->weight * exp(log_p);
+}
+
 static void FN(write_grad_)(const problem *p, int64_t t, int at) {
   void *grad = FN(ctc_grad_frame_)(p, t);
   const double scale = -p->weight * p->scale[at];
   if (!p->args->from_logits) FN(fill_numbers_)(p, grad, p->args->classes, 0);
   for (int64_t d = 0; d < p->distinct; d++) {
-    const int64_t c = p->class_of_row[d];
-    const double before = (double)load_given(grad, c, p->given_f32);
-    store_given(grad, c, before + scale * (double)p->sums[d * BLOCK + at], p->given_f32);
+    const double mass = (double)p->sums[d * BLOCK + at];
+    store_given(grad, p->class_of_row[d], FN(softmax_of_row_)(p, grad, t, d) + scale * mass, p->given_f32);
   }
 }
 

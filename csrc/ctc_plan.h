@@ -44,6 +44,7 @@ typedef struct {
   REAL *blank_sums;              /* (BLOCK, LANES) */
   REAL *sums;                    /* (distinct + 1, BLOCK) */
   REAL *frame;                   /* (classes,) of one frame, where REAL is not the arrays' type */
+  double *log_sums;              /* (frames,) log of the softmax's sum, with logits */
   double scale[BLOCK];           /* 1 / sum of E */
   double weight;
   double log_sum;          /* over the frames: log of what emissions were divided by, less log of the softmax's sum */
@@ -101,6 +102,7 @@ static void FN(cut_ctc_)(problem *p, dalign_arena *a, const dalign_ctc_args *arg
   p->row_base = dalign_arena_take(a, sizeof(double) * (size_t)(blocks / keep + 1));
   p->allow = FN(ctc_take_)(a, padded + LANES);
   p->bar = FN(ctc_take_)(a, padded + LANES);
+  p->log_sums = dalign_arena_take(a, sizeof(double) * (size_t)args->frames);
   p->logs = FN(ctc_take_)(a, blocks * distinct * BLOCK);
   p->table_m = FN(ctc_take_)(a, (distinct + 1) * BLOCK);
   p->table_e = FN(ctc_take_)(a, (distinct + 1) * BLOCK);

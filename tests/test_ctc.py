@@ -430,6 +430,24 @@ def test_logits_of_any_offset_and_sureness(dtype, offset):
         assert np.abs(grad[:, 0].double().numpy() - expected_grad).max() <= bound * np.abs(expected_grad).max() + 1e-12
 
 
+@pytest.mark.parametrize("sure", [6.0, 10.0, 14.0, 18.0])
+def test_a_sure_network_in_float32(sure):
+    """Softmax minus posterior of a class that has nearly all of both."""
+    generator = torch.Generator().manual_seed(int(sure))
+    labels = [1, 5, 2, 2, 7, 3, 1]
+    logits = torch.randn(700, 9, generator=generator) / 4
+    for t in range(700):
+        logits[t, labels[t // 100] if t % 100 < 60 else 0] += sure
+    log_probs = exact_log_softmax(logits.double().numpy())
+    batch = Batch(frames_of(logits), torch.tensor([labels]), *torch.tensor([[700], [7]]))
+    values, grad = both(batch, from_logits=True)
+    exact = frames_of(logits.double())
+    expected, expected_grad = both(batch._replace(log_probs=exact), from_logits=True)
+    assert expected.item() == pytest.approx(reference.value(log_probs, labels), rel=1e-8)
+    assert relative(values, expected) <= 1e-5
+    assert relative(grad, expected_grad) <= 1e-4
+
+
 def test_blocked_classes():
     batch = make(30, 3, 5, 4)
     batch.log_probs[3:9, 0, 1:] = -INF  # nothing but blanks

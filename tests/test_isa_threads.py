@@ -1,4 +1,4 @@
-"""soft-DTW on every instruction set against the reference, and with any number of threads to the same bits.
+"""soft-DTW and the general lattice on every instruction set, and with any number of threads to the same bits.
 
 The instruction set is chosen when the library is loaded, so each has a process of its own: this file, run as a script,
 computes all cases and saves them.
@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from reference import cost as reference_cost
+from reference import ddtw as reference_ddtw
 from reference import softdtw as reference
 from torch import Tensor
 
@@ -113,9 +114,80 @@ def tangent(cost: Tensor) -> Tensor:
     return torch.randn(cost.shape, generator=torch.Generator().manual_seed(1), dtype=cost.dtype)
 
 
+class DDTWCase(NamedTuple):
+    """A batch of three lattices, the last two shorter; weights are told apart by batch, rows, columns, or None."""
+
+    shape: tuple[int, int]
+    steps: tuple[tuple[int, int], ...]
+    weights: tuple[bool, bool, bool] | None = None
+    start: Any = "corner"
+    end: Any = "corner"
+    gamma: float = 0.5
+    smoothing: str = "softmin"
+
+    @property
+    def lengths(self) -> list[tuple[int, int]]:
+        n, m = self.shape
+        return [(n, m), (max(1, n - 5), m), (max(1, n - 1), max(1, m - 3))]
+
+    def inputs(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """Costs, weights, costs of the ends, factors; as functional.ddtw names them."""
+        n, m = self.shape
+        generator = torch.Generator().manual_seed(n * m)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator, dtype=dtype)
+
+        found = {"cost": 2 * draw(3, n, m) - 0.2, "factors": draw(3) - 0.5}
+        if self.weights is not None:
+            shape = [size if apart else 1 for size, apart in zip((3, n, m), self.weights, strict=True)]
+            weights = 2 * draw(*shape, len(self.steps))
+            found["step_weights"] = weights.masked_fill(draw(*weights.shape) < 0.05, INF)
+        for name in ("start", "end"):
+            if getattr(self, name) == "costs":
+                found[name] = draw(1, n, m).masked_fill(draw(1, n, m) < 0.5, INF)
+        return found
+
+
+THREE, CTC, COLUMNS = ((1, 0), (0, 1), (1, 1)), ((1, 0), (1, 1), (1, 2)), ((0, 1), (1, 1), (2, 1))
+DDTW_CASES = [
+    DDTWCase((1, 1), THREE),
+    DDTWCase((33, 31), THREE, end="any_y"),
+    DDTWCase((20, 47), THREE, (False, False, False), "costs", "costs"),
+    DDTWCase((47, 20), THREE, (True, True, True), "any_x"),
+    DDTWCase((40, 33), CTC),
+    DDTWCase((17, 65), CTC, (True, False, True), (1, 2), (1, 2)),
+    DDTWCase((35, 16), CTC, (False, True, False)),
+    DDTWCase((31, 40), COLUMNS),
+    DDTWCase((31, 40), COLUMNS, (False, True, False), "any_y", "costs"),
+    DDTWCase((30, 34), ((1, 0), (0, 1), (3, 1), (1, 4)), (False, False, True)),
+    DDTWCase((32, 33), THREE, gamma=1e-7),  # too far for floats
+    DDTWCase((20, 22), THREE, (True, False, False), smoothing="smoothmin"),
+    DDTWCase((20, 22), CTC, (False, True, True), smoothing="sparsemin"),
+]
+
+
+def compute_ddtw(case: DDTWCase, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Values, and the derivatives of their sum weighed by the factors."""
+    leaves = case.inputs(dtype)
+    factors = leaves.pop("factors")
+    leaves = {name: leaf.requires_grad_() for name, leaf in leaves.items()}
+    x_lengths, y_lengths = torch.tensor(case.lengths).T
+    options = {"start": case.start, "end": case.end, "x_lengths": x_lengths, "y_lengths": y_lengths} | leaves
+    value = functional.ddtw(options.pop("cost"), case.gamma, steps=case.steps, smoothing=case.smoothing, **options)
+    slopes = torch.autograd.grad(value, leaves.values(), factors)
+    return {"value": value.detach()} | dict(zip(leaves, slopes, strict=True))
+
+
 def save(path: str) -> None:
     """All results of this process and the name of its instruction set; what the subprocess does."""
     results = {
+        f"ddtw_{index}_{name}_{key}": tensor.numpy()
+        for index, case in enumerate(DDTW_CASES)
+        for name, dtype in DTYPES.items()
+        for key, tensor in compute_ddtw(case, dtype).items()
+    }
+    results |= {
         f"{index}_{name}_{key}": tensor.numpy()
         for index, case in enumerate(CASES)
         for name, dtype in DTYPES.items()
@@ -182,6 +254,26 @@ def test_lattices_match_the_reference(level_results, index, name):
         expected.lattice.check(values[b], aligns[b])
         if expected.product is not None:
             expected.product.check(products[b])
+
+
+@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("index", range(len(DDTW_CASES)))
+def test_general_lattices_match_the_reference(level_results, index, name):
+    """Values to 1e-5 in float32, derivatives to 1e-4 of their largest; in float64 to 1e-10 and 1e-9."""
+    expected, is_single = expected_of_ddtw(index, name), name == "float32"
+    for key, part in (
+        ("value", "value"),
+        ("cost", "cost"),
+        ("step_weights", "weights"),
+        ("start", "start"),
+        ("end", "end"),
+    ):
+        found, exact = level_results.get(f"ddtw_{index}_{name}_{key}"), getattr(expected, part)
+        if found is None:
+            continue
+        one, other = (1e-5, 1e-10) if key == "value" else (1e-4, 1e-9)
+        largest = np.abs(exact[np.isfinite(exact)]).max(initial=1)
+        np.testing.assert_allclose(found, exact, rtol=0, atol=(one if is_single else other) * largest, err_msg=key)
 
 
 # ---------------------------------------------------------------- what the reference says, once for all levels
@@ -295,6 +387,24 @@ def product_error(cost: np.ndarray, direction: np.ndarray, case: Case) -> float:
     return 4 * (path + steps) * steps * weight * np.abs(direction).max() / case.gamma
 
 
+@functools.cache
+def expected_of_ddtw(index: int, name: str) -> reference_ddtw.Batch:
+    """Of a case."""
+    case = DDTW_CASES[index]
+    given = {key: tensor.double().numpy() for key, tensor in case.inputs(DTYPES[name]).items()}
+    return reference_ddtw.batch(
+        given["cost"],
+        case.gamma,
+        case.smoothing,
+        steps=case.steps,
+        weights=given.get("step_weights"),
+        start=given.get("start", case.start),
+        end=given.get("end", case.end),
+        lengths=case.lengths,
+        factors=given["factors"],
+    )
+
+
 # ---------------------------------------------------------------- threads
 
 
@@ -399,6 +509,73 @@ def test_threads_do_not_change_a_bit(name, threads):
     for number in (2, 3):
         threads(number)
         assert same_bits(run(load, second_order), alone), f"{number} threads"
+
+
+DDTW_LOADS = {
+    "rows": DDTWCase((90, 160), CTC),
+    "columns": DDTWCase((120, 110), COLUMNS),
+    "diagonals": DDTWCase((120, 110), THREE, end="any_x"),
+    "weights of each item": DDTWCase((80, 90), THREE, (True, False, True)),
+    "weights, starts and ends of all items": DDTWCase((80, 90), THREE, (False, False, True), "costs", "costs"),
+    "too far for floats": DDTWCase((80, 90), CTC, gamma=1e-7),
+    "smoothmin": DDTWCase((80, 90), THREE, smoothing="smoothmin"),
+    "hardmin": DDTWCase((80, 90), THREE, (False, False, True), smoothing="hardmin"),
+}
+
+
+def run_ddtw(case: DDTWCase, dtype: torch.dtype) -> list[Tensor]:
+    """Values, all first derivatives, best paths, and for softmin second derivatives, of 8 ragged items."""
+    leaves = case.inputs(dtype)
+    generator, (n, m) = torch.Generator().manual_seed(1), case.shape
+    leaves["cost"] = torch.rand(8, n, m, generator=generator, dtype=dtype)
+    leaves.pop("factors")
+    if "step_weights" in leaves and len(leaves["step_weights"]) > 1:
+        leaves["step_weights"] = leaves["step_weights"].repeat(3, 1, 1, 1)[:8]
+    leaves["gamma"] = torch.tensor(case.gamma, dtype=torch.float64)
+    leaves = {name: leaf.requires_grad_() for name, leaf in leaves.items()}
+    sides = (("x_lengths", n), ("y_lengths", m))
+    lengths = {name: torch.randint(1, size + 1, (8,), generator=generator) for name, size in sides}
+    ends = {"start": case.start, "end": case.end} | {k: leaves[k] for k in ("start", "end") if k in leaves}
+    options = {"steps": case.steps, "smoothing": case.smoothing, "step_weights": leaves.get("step_weights"), **ends}
+    value = functional.ddtw(leaves["cost"], leaves["gamma"], **options, **lengths)
+    weights = torch.linspace(-1, 1, 8, dtype=dtype)
+    finite = value.isfinite()
+    results = [value, *torch.autograd.grad(value[finite], leaves.values(), weights[finite], retain_graph=True)]
+    loss = dalign.DDTW(metric="precomputed", **options)
+    results += loss.best_path(leaves["cost"], **lengths)
+    if case.smoothing == "softmin":
+        align = functional.ddtw_alignment(leaves["cost"], leaves["gamma"], **options, **lengths)
+        along = torch.linspace(-1, 1, align.numel(), dtype=dtype).view_as(align)
+        results += [align, *torch.autograd.grad(align, leaves.values(), along)]
+    return [result.detach() for result in results]
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+@pytest.mark.parametrize("name", DDTW_LOADS)
+def test_threads_do_not_change_a_bit_of_general_lattices(name, dtype, threads):
+    threads(1)
+    alone = run_ddtw(DDTW_LOADS[name], dtype)
+    assert alone[0].isfinite().any()
+    for number in (2, 3):
+        threads(number)
+        assert same_bits(run_ddtw(DDTW_LOADS[name], dtype), alone), f"{number} threads"
+
+
+def test_sums_over_the_lattice_of_one_pair_do_not_change_a_bit(threads):
+    """Second derivatives in gamma and sharp divergences are sums over all cells, which torch sums up on threads."""
+    x, y, _ = load_inputs(LOADS["pipeline, float64"])
+    cost = dalign.pairwise(x, y).requires_grad_()
+    along = torch.linspace(-1, 1, cost.numel(), dtype=cost.dtype).view_as(cost)
+    results = []
+    for number in (1, 2, 3):
+        threads(number)
+        gamma = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+        slopes = [
+            torch.autograd.grad(function(cost, gamma), gamma, along)[0]
+            for function in (functional.alignment, functional.ddtw_alignment)
+        ]
+        results.append([*slopes, dalign.SoftDTW(0.3, divergence="sharp")(x, y).detach()])
+    assert all(same_bits(results[0], other) for other in results[1:])
 
 
 def test_forward_on_one_thread_and_backward_on_three(threads):

@@ -40,5 +40,11 @@ def is_differentiated_again() -> bool:
 
 
 def inner(weights: Tensor, values: Tensor) -> Tensor:
-    """<weights, values> per item (B,), in float64; a cell of weight 0 adds nothing, be its value inf or NaN."""
-    return (weights * values.masked_fill(weights == 0, 0)).sum((1, 2), dtype=torch.float64)
+    """<weights, values> per item (B,), in float64; a cell of weight 0 adds nothing, be its value inf or NaN.
+
+    Summed axis by axis: where torch sums up all of a large tensor at once, the bits depend on the number of threads.
+    """
+    products = weights * values.masked_fill(weights == 0, 0)
+    while products.dim() > 1:
+        products = products.sum(-1, dtype=torch.float64)
+    return products

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ._autograd import BatchedFunction, LastDerivative, is_differentiated_again
+from ._autograd import BatchedFunction, LastDerivative, inner, is_differentiated_again
 from ._ops import ops
 
 
@@ -230,7 +230,5 @@ def _direction(tangent: Tensor | None, part: Tensor | None, share: Tensor | None
 
 
 def _inner(weights: Tensor, values: Tensor | None) -> Tensor:
-    """<weights, values> in float64; a weight of 0 adds nothing, be its value inf or NaN."""
-    if values is None:
-        return torch.zeros((), dtype=torch.float64)
-    return (weights * values.masked_fill(weights == 0, 0)).sum(dtype=torch.float64)
+    """<weights, values> in float64, 0 of nothing."""
+    return torch.zeros((), dtype=torch.float64) if values is None else inner(weights, values).sum()

@@ -470,10 +470,10 @@ def _lengths(value: object, name: str, batch: int, longest: int, is_batched: boo
     if checked.dim() != 1 or checked.shape[0] != batch:
         raise ValueError(f"{name} must have shape ({batch},), one length per batch item, got {tuple(checked.shape)}")
     if batch and not torch.compiler.is_compiling() and not checked.is_meta:
-        outside = (checked < 0) | (checked > longest)
-        if outside.any():
-            b = int(outside.nonzero()[0])
-            raise ValueError(f"{name}[{b}] = {int(checked[b])} is outside [0, {longest}]")
+        low, high = (int(bound) for bound in checked.aminmax())
+        if low < 0 or high > longest:
+            b, wrong = next((b, v) for b, v in enumerate(checked.tolist()) if not 0 <= v <= longest)
+            raise ValueError(f"{name}[{b}] = {wrong} is outside [0, {longest}]")
     return checked
 
 
@@ -486,6 +486,9 @@ def _label_values(labels: Tensor, lengths: Tensor, classes: int) -> None:
             f"targets must have shape (B, S), or (sum of target_lengths,) = ({int(lengths.sum())},) when concatenated, "
             f"got {tuple(labels.shape)}"
         )
+    low, high = labels.aminmax() if labels.numel() else (0, 0)
+    if low >= 0 and high < classes:
+        return
     wrong = (labels < 0) | (labels >= classes)
     if labels.dim() == 2:
         wrong &= ~_checks.padding(labels.shape[1], lengths)
