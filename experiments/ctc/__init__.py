@@ -15,7 +15,7 @@ the modules in this order:
 - `plots`: curves and times, the alignment
 
 What was seen (`results/`, scale "small", one seed): losses equal to 1e-6 for the first steps and the same curve after
-that; torch's loss takes 2.4 % of the time of the training and ours 1.4 %, as on a CPU nearly all of it is the GRU's; the
-loss alone is 2.7 times faster, 3.5 times from logits, with 8 sequences of at most 250 frames and 29 classes. About 27 %
-of the characters are wrong greedily, 16 to 17 % with the n-gram.
+that. torch's loss takes 2.4 % of the time of the training and ours 1.4 %, as on a CPU nearly all of it is the GRU's;
+the loss alone is 2.7 times faster, 3.5 times from logits, with 8 sequences of at most 250 frames and 29 classes. About
+27 % of the characters are wrong greedily, 16 to 17 % with the n-gram.
 """
