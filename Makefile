@@ -125,7 +125,7 @@ C_SHARED := $(patsubst tests/c/%.c,%,$(filter-out tests/c/test_% tests/c/fuzz_% 
 
 # Under sanitizers: small functions, and so little room for kept tiles that many problems keep some of theirs and not others.
 CHECKED = -O1 -g1 -DDALIGN_NO_INLINE -DDALIGN_KEEP_TILES_BYTES=400000 -DDALIGN_DTW_ROWS_BYTES=20000 -DDALIGN_DTW_TILES_BYTES=300000 \
-	-DDALIGN_CTC_KEEP_BYTES=60000 -DDALIGN_CTC_ROWS_BYTES=20000 -DDALIGN_DDTW_BLOCK_BYTES=2000
+	-DDALIGN_CTC_KEEP_BYTES=60000 -DDALIGN_CTC_ROWS_BYTES=20000 -DDALIGN_WAVES_BLOCK_BYTES=2000
 asan_CC = $(CC)
 asan_FLAGS = $(CHECKED) -Werror -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 plain_CC = $(CC)

@@ -430,6 +430,41 @@ dalign_status dalign_ctc_align_f32(const dalign_ctc_args *args, const dalign_ctc
 dalign_status dalign_ctc_align_f64(const dalign_ctc_args *args, const dalign_ctc_path *path, int64_t begin, int64_t end,
                                    void *workspace);
 
+/* ---------------------------------------------------------------- dilate: path functionals
+ *
+ *   T = <Omega, H>,   H = d value / d C of a softmin lattice: with unit weights the mean over all paths of the sum of Omega
+ *   along the path, the derivative of value along Omega
+ *
+ * (the temporal term of DILATE, Le Guen and Thome 2019). From features and with a formula for Omega nothing of size n m is
+ * stored. Gradients are those of grad_value value + grad_functional T. */
+typedef enum {
+  DALIGN_PENALTY_SQUARED = 0,  /* (i - j)^2 */
+  DALIGN_PENALTY_ABSOLUTE = 1, /* |i - j| */
+  DALIGN_PENALTY_RELATIVE = 2, /* (i / n - j / m)^2 with the item's own lengths */
+  DALIGN_PENALTY_GIVEN = 3
+} dalign_penalty;
+
+typedef struct {
+  dalign_ddtw_args lattice; /* softmin. cost NULL: features, for steps that need diagonals (one that keeps x, one that
+                               keeps y); no grad_weights, grad_start, grad_end, path */
+  double band;              /* as in dalign_softdtw_args; only where the order is by diagonals */
+  dalign_metric metric;
+  int64_t d;
+  const void *x, *y;
+  dalign_penalty penalty;
+  const void *omega;           /* DALIGN_PENALTY_GIVEN: (batch, n, m), or (n, m) with stride 0 */
+  int64_t omega_stride;        /* elements from item to item */
+  void *functional;            /* (batch,) T; 0 where no path is left */
+  const void *grad_functional; /* (batch,), NULL: ones */
+  void *grad_x, *grad_y;       /* (batch, n, d), (batch, m, d) */
+  void *grad_omega;            /* (batch, n, m) */
+} dalign_dilate_args;
+
+size_t dalign_dilate_workspace_f32(const dalign_dilate_args *args);
+size_t dalign_dilate_workspace_f64(const dalign_dilate_args *args);
+dalign_status dalign_dilate_f32(const dalign_dilate_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_dilate_f64(const dalign_dilate_args *args, int64_t begin, int64_t end, void *workspace);
+
 #ifdef __cplusplus
 }
 #endif

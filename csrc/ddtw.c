@@ -25,30 +25,8 @@
 #include <math.h>
 #include <string.h>
 
-/* What a block of waves may take of the cache. Tests make it small. */
-#ifndef DALIGN_DDTW_BLOCK_BYTES
-#define DALIGN_DDTW_BLOCK_BYTES (512 << 10)
-#endif
-
 #include "ddtw_cells.h"
-
-/* What the lanes of a wave are: the columns of a row, the rows of a column, or the rows of a diagonal. */
-typedef enum { DDTW_ROWS, DDTW_COLUMNS, DDTW_DIAGONALS } ddtw_order;
-
-typedef enum { DDTW_FITS, DDTW_NAN, DDTW_TOO_FAR } ddtw_fit;
-
-static ddtw_order ddtw_choose_order(const dalign_ddtw_args *a) {
-  int advances_x = 1, advances_y = 1;
-  for (int s = 0; s < a->steps; s++) {
-    if (a->step_x[s] >= a->n || a->step_y[s] >= a->m) continue;
-    advances_x &= a->step_x[s] > 0;
-    advances_y &= a->step_y[s] > 0;
-  }
-  return advances_x ? DDTW_ROWS : advances_y ? DDTW_COLUMNS : DDTW_DIAGONALS;
-}
-
-/* Exponents are exact, and sums of three of them, up to this distance from their base. */
-#define DDTW_FARTHEST (DALIGN_F32 ? 4194304. : 1125899906842624.)
+#include "waves_order.h"
 
 #define DALIGN_F32 0
 #include "simd/real.h"
@@ -61,32 +39,11 @@ static ddtw_order ddtw_choose_order(const dalign_ddtw_args *a) {
 /* ------------------------------------------------------------------------------------------------ public functions */
 
 typedef union {
-  DALIGN_NAME(ddtw_waves, f32) f32;
-  DALIGN_NAME(ddtw_waves, f64) f64;
+  DALIGN_NAME(waves_type, f32) f32;
+  DALIGN_NAME(waves_type, f64) f64;
   ddtw_cells cells;
   ddtw_second second;
 } ddtw_work;
-
-static int ddtw_is_length(const int64_t *lengths, int64_t batch, int64_t longest) {
-  for (int64_t b = 0; lengths && b < batch; b++)
-    if (lengths[b] < 1 || lengths[b] > longest) return 0;
-  return 1;
-}
-
-static dalign_status ddtw_check(const dalign_ddtw_args *a) {
-  if (a->batch < 0 || a->n < 1 || a->m < 1 || a->steps < 1 || a->steps > DALIGN_DDTW_STEPS) return DALIGN_BAD_ARGUMENT;
-  if (a->smoothing < DALIGN_SOFTMIN || a->smoothing > DALIGN_HARDMIN) return DALIGN_BAD_ARGUMENT;
-  if (a->smoothing != DALIGN_HARDMIN && !(a->gamma > 0 && a->gamma < INFINITY)) return DALIGN_BAD_ARGUMENT;
-  if (a->path && a->smoothing != DALIGN_HARDMIN) return DALIGN_BAD_ARGUMENT;
-  if (a->start.along_x < 0 || a->start.along_y < 0 || a->end.along_x < 0 || a->end.along_y < 0)
-    return DALIGN_BAD_ARGUMENT;
-  for (int s = 0; s < a->steps; s++)
-    if (a->step_x[s] < 0 || a->step_y[s] < 0 || (a->step_x[s] | a->step_y[s]) == 0) return DALIGN_BAD_ARGUMENT;
-  const int lengths = ddtw_is_length(a->x_lengths, a->batch, a->n) && ddtw_is_length(a->y_lengths, a->batch, a->m);
-  return lengths ? DALIGN_OK : DALIGN_BAD_ARGUMENT;
-}
-
-static size_t ddtw_larger(size_t a, size_t b) { return a > b ? a : b; }
 
 /* One after the other they use the same memory. */
 static size_t ddtw_workspace(const dalign_ddtw_args *a, int is_float) {
@@ -96,10 +53,10 @@ static size_t ddtw_workspace(const dalign_ddtw_args *a, int is_float) {
   size_t bytes = dalign_arena_bytes(&cells);
   if (a->smoothing != DALIGN_SOFTMIN) return bytes;
   dalign_arena wide = {0}, narrow = {0};
-  DALIGN_NAME(cut_waves_, f64)(&w.f64, a, &wide);
+  DALIGN_NAME(cut_waves_, f64)(&w.f64, a, NULL, ddtw_needs_gradient(a), &wide);
   bytes = ddtw_larger(bytes, dalign_arena_bytes(&wide));
   if (!is_float) return bytes;
-  DALIGN_NAME(cut_waves_, f32)(&w.f32, a, &narrow);
+  DALIGN_NAME(cut_waves_, f32)(&w.f32, a, NULL, ddtw_needs_gradient(a), &narrow);
   return ddtw_larger(bytes, dalign_arena_bytes(&narrow));
 }
 
@@ -109,11 +66,11 @@ static void ddtw_run_item(const dalign_ddtw_args *a, int is_float, int64_t item,
   ddtw_work w;
   if (a->smoothing == DALIGN_SOFTMIN) {
     if (is_float) {
-      DALIGN_NAME(cut_waves_, f32)(&w.f32, a, &narrow);
-      if (DALIGN_NAME(run_waves_, f32)(&w.f32, it) == DDTW_FITS) return;
+      DALIGN_NAME(cut_waves_, f32)(&w.f32, a, NULL, ddtw_needs_gradient(a), &narrow);
+      if (DALIGN_NAME(run_waves_, f32)(&w.f32, it) == WAVES_FIT) return;
     }
-    DALIGN_NAME(cut_waves_, f64)(&w.f64, a, &wide);
-    if (DALIGN_NAME(run_waves_, f64)(&w.f64, it) == DDTW_FITS) return;
+    DALIGN_NAME(cut_waves_, f64)(&w.f64, a, NULL, ddtw_needs_gradient(a), &wide);
+    if (DALIGN_NAME(run_waves_, f64)(&w.f64, it) == WAVES_FIT) return;
   }
   ddtw_cut_cells(&w.cells, a, &cells);
   ddtw_run_cells(&w.cells, it);

@@ -6,47 +6,50 @@
 #include <string.h>
 
 /* Every public kernel: result, name, parameters, arguments; R is the element type, T its suffix. */
-#define KERNELS(K, R, T)                                                                                           \
-  K(size_t, dalign_cost_workspace, R, T, (const dalign_cost_args *args), (args))                                   \
-  K(dalign_status, dalign_cost, R, T,                                                                              \
-    (const dalign_cost_args *args, R *cost, int64_t begin, int64_t end, void *workspace),                          \
-    (args, cost, begin, end, workspace))                                                                           \
-  K(dalign_status, dalign_cost_backward, R, T,                                                                     \
-    (const dalign_cost_args *args, const R *grad_cost, R *grad_x, R *grad_y, int64_t begin, int64_t end,           \
-     void *workspace),                                                                                             \
-    (args, grad_cost, grad_x, grad_y, begin, end, workspace))                                                      \
-  K(size_t, dalign_softdtw_state, R, T, (const dalign_softdtw_args *args), (args))                                 \
-  K(size_t, dalign_softdtw_shared, R, T, (const dalign_softdtw_args *args, dalign_pass pass), (args, pass))        \
-  K(size_t, dalign_softdtw_worker, R, T, (const dalign_softdtw_args *args), (args))                                \
-  K(dalign_status, dalign_softdtw_forward, R, T,                                                                   \
-    (const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace)) \
-  K(dalign_status, dalign_softdtw_backward, R, T,                                                                  \
-    (const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace)) \
-  K(dalign_status, dalign_softdtw_gradient, R, T,                                                                  \
-    (const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace)) \
-  K(dalign_status, dalign_softdtw_open, R, T,                                                                      \
-    (const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int retry, void *shared),                    \
-    (args, pass, item, retry, shared))                                                                             \
-  K(dalign_status, dalign_softdtw_close, R, T, (void *shared), (shared))                                           \
-  K(size_t, dalign_softdtw_hvp_workspace, R, T, (const dalign_softdtw_args *args), (args))                         \
-  K(dalign_status, dalign_softdtw_hvp, R, T,                                                                       \
-    (const dalign_softdtw_args *args, const R *tangent, R *product, int64_t begin, int64_t end, void *workspace),  \
-    (args, tangent, product, begin, end, workspace))                                                               \
-  K(size_t, dalign_dtw_shared, R, T, (const dalign_dtw_args *args), (args))                                        \
-  K(size_t, dalign_dtw_worker, R, T, (const dalign_dtw_args *args), (args))                                        \
-  K(dalign_status, dalign_dtw, R, T, (const dalign_dtw_args *args, int64_t begin, int64_t end, void *workspace),   \
-    (args, begin, end, workspace))                                                                                 \
-  K(dalign_status, dalign_dtw_open, R, T, (const dalign_dtw_args *args, int64_t item, void *shared),               \
-    (args, item, shared))                                                                                          \
-  K(size_t, dalign_ddtw_workspace, R, T, (const dalign_ddtw_args *args), (args))                                   \
-  K(dalign_status, dalign_ddtw, R, T, (const dalign_ddtw_args *args, int64_t begin, int64_t end, void *workspace), \
-    (args, begin, end, workspace))                                                                                 \
-  K(size_t, dalign_ddtw_hvp_workspace, R, T, (const dalign_ddtw_args *args), (args))                               \
-  K(dalign_status, dalign_ddtw_hvp, R, T,                                                                          \
-    (const dalign_ddtw_args *args, const dalign_ddtw_direction *direction, int64_t begin, int64_t end,             \
-     void *workspace),                                                                                             \
-    (args, direction, begin, end, workspace))                                                                      \
-  DECODE_KERNELS(K, R, T)                                                                                          \
+#define KERNELS(K, R, T)                                                                                               \
+  K(size_t, dalign_cost_workspace, R, T, (const dalign_cost_args *args), (args))                                       \
+  K(dalign_status, dalign_cost, R, T,                                                                                  \
+    (const dalign_cost_args *args, R *cost, int64_t begin, int64_t end, void *workspace),                              \
+    (args, cost, begin, end, workspace))                                                                               \
+  K(dalign_status, dalign_cost_backward, R, T,                                                                         \
+    (const dalign_cost_args *args, const R *grad_cost, R *grad_x, R *grad_y, int64_t begin, int64_t end,               \
+     void *workspace),                                                                                                 \
+    (args, grad_cost, grad_x, grad_y, begin, end, workspace))                                                          \
+  K(size_t, dalign_softdtw_state, R, T, (const dalign_softdtw_args *args), (args))                                     \
+  K(size_t, dalign_softdtw_shared, R, T, (const dalign_softdtw_args *args, dalign_pass pass), (args, pass))            \
+  K(size_t, dalign_softdtw_worker, R, T, (const dalign_softdtw_args *args), (args))                                    \
+  K(dalign_status, dalign_softdtw_forward, R, T,                                                                       \
+    (const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace))     \
+  K(dalign_status, dalign_softdtw_backward, R, T,                                                                      \
+    (const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace))     \
+  K(dalign_status, dalign_softdtw_gradient, R, T,                                                                      \
+    (const dalign_softdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace))     \
+  K(dalign_status, dalign_softdtw_open, R, T,                                                                          \
+    (const dalign_softdtw_args *args, dalign_pass pass, int64_t item, int retry, void *shared),                        \
+    (args, pass, item, retry, shared))                                                                                 \
+  K(dalign_status, dalign_softdtw_close, R, T, (void *shared), (shared))                                               \
+  K(size_t, dalign_softdtw_hvp_workspace, R, T, (const dalign_softdtw_args *args), (args))                             \
+  K(dalign_status, dalign_softdtw_hvp, R, T,                                                                           \
+    (const dalign_softdtw_args *args, const R *tangent, R *product, int64_t begin, int64_t end, void *workspace),      \
+    (args, tangent, product, begin, end, workspace))                                                                   \
+  K(size_t, dalign_dtw_shared, R, T, (const dalign_dtw_args *args), (args))                                            \
+  K(size_t, dalign_dtw_worker, R, T, (const dalign_dtw_args *args), (args))                                            \
+  K(dalign_status, dalign_dtw, R, T, (const dalign_dtw_args *args, int64_t begin, int64_t end, void *workspace),       \
+    (args, begin, end, workspace))                                                                                     \
+  K(dalign_status, dalign_dtw_open, R, T, (const dalign_dtw_args *args, int64_t item, void *shared),                   \
+    (args, item, shared))                                                                                              \
+  K(size_t, dalign_ddtw_workspace, R, T, (const dalign_ddtw_args *args), (args))                                       \
+  K(dalign_status, dalign_ddtw, R, T, (const dalign_ddtw_args *args, int64_t begin, int64_t end, void *workspace),     \
+    (args, begin, end, workspace))                                                                                     \
+  K(size_t, dalign_dilate_workspace, R, T, (const dalign_dilate_args *args), (args))                                   \
+  K(dalign_status, dalign_dilate, R, T, (const dalign_dilate_args *args, int64_t begin, int64_t end, void *workspace), \
+    (args, begin, end, workspace))                                                                                     \
+  K(size_t, dalign_ddtw_hvp_workspace, R, T, (const dalign_ddtw_args *args), (args))                                   \
+  K(dalign_status, dalign_ddtw_hvp, R, T,                                                                              \
+    (const dalign_ddtw_args *args, const dalign_ddtw_direction *direction, int64_t begin, int64_t end,                 \
+     void *workspace),                                                                                                 \
+    (args, direction, begin, end, workspace))                                                                          \
+  DECODE_KERNELS(K, R, T)                                                                                              \
   CTC_KERNELS(K, R, T)
 
 #define CTC_KERNELS(K, R, T)                                                                                     \
