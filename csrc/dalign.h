@@ -445,9 +445,8 @@ typedef enum {
 } dalign_penalty;
 
 typedef struct {
-  dalign_ddtw_args lattice; /* softmin. cost NULL: features, for steps that need diagonals (one that keeps x, one that
-                               keeps y); no grad_weights, grad_start, grad_end, path */
-  double band;              /* as in dalign_softdtw_args; only where the order is by diagonals */
+  dalign_ddtw_args lattice; /* softmin; cost NULL: features. No grad_weights, grad_start, grad_end, path */
+  double band;              /* as in dalign_softdtw_args */
   dalign_metric metric;
   int64_t d;
   const void *x, *y;

@@ -72,7 +72,6 @@ static dalign_status dilate_check(const dalign_dilate_args *p) {
   if (p->penalty < DALIGN_PENALTY_SQUARED || p->penalty > DALIGN_PENALTY_GIVEN) return DALIGN_BAD_ARGUMENT;
   if (p->penalty == DALIGN_PENALTY_GIVEN ? !p->omega : p->grad_omega != NULL) return DALIGN_BAD_ARGUMENT;
   if (isnan(p->band) || (p->band >= 0 && p->band < .5)) return DALIGN_BAD_ARGUMENT;
-  if ((!a->cost || p->band >= 0) && waves_choose_order(a) != WAVES_DIAGONALS) return DALIGN_BAD_ARGUMENT;
   if (!a->cost && (p->d < 1 || a->grad_cost || (p->metric == DALIGN_NLL && p->grad_y))) return DALIGN_BAD_ARGUMENT;
   return a->cost && (p->grad_x || p->grad_y) ? DALIGN_BAD_ARGUMENT : DALIGN_OK;
 }

@@ -34,13 +34,18 @@ DALIGN_INLINE twin FN(sum_twins_)(const twin *terms, int count) {
   return sum;
 }
 
-/* A step by a factor, in a cell whose penalty the path pays `weight` times. */
-DALIGN_INLINE twin FN(step_twin_)(twin v, scaled factor, vec paid) {
-  twin w;
-  w.m = v_mul(v.m, factor.m);
-  w.e = v_max(v_add(v.e, factor.e), v_set1(SCALED_NONE));
-  w.q = v_muladd(paid, w.m, v_mul(v.q, factor.m));
-  return w;
+/* Where no path comes by, a given penalty may be anything. */
+DALIGN_INLINE vec FN(paid_)(const waves *w, vec penalty, vec m) {
+  return w->penalty ? v_keep_below(penalty, v_zero(), m) : penalty;
+}
+
+/* A step by a factor into a cell with that penalty. */
+DALIGN_INLINE twin FN(step_twin_)(const waves *w, twin v, scaled factor, vec penalty) {
+  twin next;
+  next.m = v_mul(v.m, factor.m);
+  next.e = v_max(v_add(v.e, factor.e), v_set1(SCALED_NONE));
+  next.q = v_muladd(FN(paid_)(w, penalty, next.m), next.m, v_mul(v.q, factor.m));
+  return next;
 }
 
 /* 1 <= m < 2, so the exponent moves by what m's own was: within the range in which a power of two is a number. */
@@ -77,11 +82,6 @@ DALIGN_INLINE vec FN(penalty_)(const waves *w, int64_t t, int64_t k) {
   return w->path->penalty == DALIGN_PENALTY_ABSOLUTE ? v_abs(apart) : v_mul(apart, apart);
 }
 
-/* Where no path comes by, a given penalty may be anything. */
-DALIGN_INLINE vec FN(paid_)(const waves *w, vec penalty, vec m) {
-  return w->penalty ? v_keep_below(penalty, v_zero(), m) : penalty;
-}
-
 /* ------------------------------------------------------------------------------------------------ forward */
 
 DALIGN_INLINE twin FN(forward_twin_)(const waves *w, const FN(wave) * v, int64_t k, vec c, vec penalty, int unit,
@@ -90,12 +90,11 @@ DALIGN_INLINE twin FN(forward_twin_)(const waves *w, const FN(wave) * v, int64_t
   for (int s = 0; s < steps; s++) terms[s] = FN(mask_twin_)(FN(load_twin_)(v->from[s], k), v->allow[w->channel[s]], k);
   if (unit) {
     const twin sum = FN(sum_twins_)(terms, steps);
-    return FN(step_twin_)(sum, exp2_split(c, v_set1(w->rate), v_set1(w->rate_low)), FN(paid_)(w, penalty, sum.m));
+    return FN(step_twin_)(w, sum, exp2_split(c, v_set1(w->rate), v_set1(w->rate_low)), penalty);
   }
   for (int s = 0; s < steps; s++) {
     const vec weight = v_loadu(v->weights[w->class_of[w->channel[s]]] + k);
-    const vec paid = FN(paid_)(w, v_mul(weight, penalty), terms[s].m);
-    terms[s] = FN(step_twin_)(terms[s], FN(weighted_exp2_)(w, c, weight), paid);
+    terms[s] = FN(step_twin_)(w, terms[s], FN(weighted_exp2_)(w, c, weight), v_mul(weight, penalty));
   }
   return FN(sum_twins_)(terms, steps);
 }
@@ -232,7 +231,7 @@ DALIGN_INLINE void FN(backward_twins_)(waves *w, int64_t t, const FN(wave) * v, 
     for (int x = 0; x < channels; x++) {
       const vec weight = unit ? v_set1(1) : v_loadu(v->weights[w->class_of[x]] + k);
       const vec paid = FN(paid_)(w, unit ? penalty : v_mul(weight, penalty), p.m);
-      q[x] = FN(step_twin_)(b, unit ? one : FN(weighted_exp2_)(w, c, weight), paid);
+      q[x] = FN(step_twin_)(w, b, unit ? one : FN(weighted_exp2_)(w, c, weight), paid);
       q[x] = FN(normalise_twin_)(FN(mask_twin_)(q[x], v->allow[x], k));
       FN(store_twin_)(ring[x], k, q[x]);
     }

@@ -195,7 +195,9 @@ static void FN(cut_path_)(waves *w, const dalign_dilate_args *path, int way_back
 static void FN(cut_waves_)(waves *w, const dalign_ddtw_args *a, const dalign_dilate_args *path, int way_back,
                            dalign_arena *arena) {
   w->path = path;
-  w->order = waves_choose_order(a);
+  /* Costs of frames come by diagonals, and a band is cut out of them. */
+  const int is_cut = path && (!a->cost || path->band >= 0);
+  w->order = is_cut ? WAVES_DIAGONALS : waves_choose_order(a);
   FN(collect_steps_)(w, a);
   const int64_t in_all = w->order == WAVES_ROWS ? a->n : w->order == WAVES_COLUMNS ? a->m : a->n + a->m - 1;
   w->block = FN(block_waves_)(a, w->order, w->back, in_all);

@@ -6,8 +6,9 @@ from .averaging import SoftDTWBarycenter
 from .clustering import SoftDTWKMeans
 from .cost import pairwise
 from .ctc import CTCLoss, MCTCLoss, ctc_align
-from .ddtw import DDTW
+from .ddtw import DDTW, SubsequenceSoftDTW
 from .decode import NGram, ctc_beam_decode, ctc_greedy_decode
+from .dilate import DILATE
 from .dtw import dtw, dtw_path
 from .pairs import cdist_dtw, cdist_soft_dtw, dtw_neighbors
 from .softdtw import SoftDTW, gak
@@ -16,12 +17,14 @@ __version__: str = build_info()["version"]
 
 __all__ = [
     "DDTW",
+    "DILATE",
     "CTCLoss",
     "MCTCLoss",
     "NGram",
     "SoftDTW",
     "SoftDTWBarycenter",
     "SoftDTWKMeans",
+    "SubsequenceSoftDTW",
     "build_info",
     "cdist_dtw",
     "cdist_soft_dtw",

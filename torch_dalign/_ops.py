@@ -389,3 +389,55 @@ def _(
     states = log_probs.new_empty((batch, frames), dtype=torch.int64)
     spans = log_probs.new_empty((batch, labels, 2), dtype=torch.int64)
     return value, states, spans, log_probs.new_empty((batch, labels), dtype=torch.float64)
+
+
+@_fake("dilate")
+def _(
+    cost: Tensor,
+    gamma: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    steps: list[int],
+    step_weights: list[float],
+    start: list[int],
+    end: list[int],
+    band: float,
+    penalty: str,
+    omega: Tensor | None,
+    grad_value: Tensor | None,
+    grad_functional: Tensor | None,
+    need_cost: bool,
+    need_omega: bool,
+    need_mean_cost: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    value = cost.new_empty((cost.shape[0],))
+    grad_omega = cost.new_empty((cost.shape[0] if need_omega else 0, *cost.shape[1:]))
+    return value, torch.empty_like(value), _result(cost, need_cost), grad_omega, _mean_cost(cost, need_mean_cost)
+
+
+@_fake("dilate_features")
+def _(
+    x: Tensor,
+    y: Tensor,
+    metric: str,
+    gamma: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    steps: list[int],
+    step_weights: list[float],
+    start: list[int],
+    end: list[int],
+    band: float,
+    penalty: str,
+    omega: Tensor | None,
+    grad_value: Tensor | None,
+    grad_functional: Tensor | None,
+    need_x: bool,
+    need_y: bool,
+    need_omega: bool,
+    need_mean_cost: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    value = x.new_empty((x.shape[0],))
+    grad_omega = x.new_empty((x.shape[0] if need_omega else 0, x.shape[1], y.shape[1]))
+    grads = _result(x, need_x), _result(y, need_y), grad_omega
+    return value, torch.empty_like(value), *grads, _mean_cost(x, need_mean_cost)

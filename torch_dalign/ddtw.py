@@ -349,6 +349,52 @@ class DDTW(SmoothedLoss):
         )
 
 
+class SubsequenceSoftDTW(DDTW):
+    r"""Soft-DTW of the whole of x against any part of y, whose start and end are free (OTAM).
+
+    The lattice of `SoftDTW`, where a path may start in any cell (0, m) and end in any cell (N - 1, m): the soft minimum
+    over all parts of y and all their alignments.
+
+    Parameters
+    ----------
+    gamma : float, Tensor or nn.Parameter, default 1.0
+        Smoothing > 0; a tensor that requires grad or a parameter is learned.
+    metric : str or callable, default "sqeuclidean"
+        As in `SoftDTW`.
+    step_weights : sequence of three floats or Tensor, optional
+        Weights of the steps down (1, 0), right (0, 1), diagonal (1, 1), as in `DDTW`.
+    reduction : str, default "mean"
+        "mean" or "sum" over the batch, or "none".
+
+    Notes
+    -----
+    Call, shapes, derivatives and errors as `DDTW`; `alignment` shows where x was found, `best_path` the best part.
+
+    References
+    ----------
+    Cao, Ji, Cao, Chang and Niebles, "Few-Shot Video Classification via Temporal Alignment", CVPR 2020. Zeitler and
+    Müller, "Subsequence SDTW", 2026.
+
+    Examples
+    --------
+    >>> import torch, torch_dalign as dalign
+    >>> y = torch.tensor([[[5.0], [0.0], [1.0], [2.0], [7.0]]])
+    >>> dalign.SubsequenceSoftDTW(gamma=0.01).best_path(y[:, 1:4], y)
+    [tensor([[0, 1],
+            [1, 2],
+            [2, 3]])]
+    """
+
+    def __init__(
+        self,
+        gamma: float | Tensor = 1.0,
+        metric: Metric = "sqeuclidean",
+        step_weights: Weights = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(THREE_STEPS, step_weights, "any_y", "any_y", "softmin", gamma, metric, reduction)
+
+
 # ---------------------------------------------------------------- a checked problem
 
 
@@ -474,12 +520,19 @@ def _is_count(cells: object) -> bool:
     return isinstance(cells, numbers.Integral) and int(cells) >= 1
 
 
+def sides(ends: Ends, name: str) -> list[int]:
+    """Cells along x and along y, for ends that are not a tensor."""
+    _check_ends(ends, name)
+    if isinstance(ends, Tensor):
+        raise TypeError(f'{name} must be "corner", "any_x", "any_y" or two whole numbers >= 1, got a tensor')
+    return [min(int(cells), _ALL) for cells in (_SIDES[ends] if isinstance(ends, str) else ends)]
+
+
 def _ends(ends: Ends, name: str, cost: Tensor) -> tuple[list[int], Tensor | None]:
     """Cells along the sides, or costs (B|1, N, M)."""
-    _check_ends(ends, name)
     if not isinstance(ends, Tensor):
-        sides = _SIDES[ends] if isinstance(ends, str) else ends
-        return [min(int(cells), _ALL) for cells in sides], None
+        return sides(ends, name), None
+    _check_ends(ends, name)
     _check_device(ends, name, cost)
     if ends.shape[0] not in (1, cost.shape[0]) or ends.shape[1:] != cost.shape[1:]:
         raise ValueError(f"{name} must have shape (B, N, M) = {tuple(cost.shape)}, or 1 for B, got {tuple(ends.shape)}")
