@@ -11,7 +11,7 @@ pytest.importorskip("tqdm")  # a machine that runs the tests alone may lack it
 
 from experiments.data import music
 from experiments.quickstart import evaluation, losses, network, settings, training
-from experiments.quickstart.data import Chorales, collate
+from experiments.quickstart.data import Chorales, as_melody, collate, top_voice
 from experiments.quickstart.report import Report
 
 
@@ -44,6 +44,27 @@ def test_network_has_the_stated_size():
     assert net(torch.rand(2, 7, 216)).shape == (2, 7, 12)
 
 
+def test_a_blank_is_one_output_more_and_changes_no_other():
+    torch.manual_seed(0)
+    plain = network.PitchClassNet()
+    torch.manual_seed(0)
+    net = network.PitchClassNet(has_blank=True)
+    assert sum(p.numel() for p in net.parameters()) == 2423 + 73
+    features = torch.rand(2, 7, 216)
+    outputs = net(features)
+    assert outputs.shape == (2, 7, 13)
+    torch.testing.assert_close(net.without_blank(outputs), plain(features))
+
+
+def test_single_labels_share_what_the_blank_leaves():
+    net = network.PitchClassNet(has_blank=True, single_label=True)
+    outputs = net(torch.rand(2, 7, 216))
+    torch.testing.assert_close(outputs.sum(2), torch.ones(2, 7))
+    classes = net.without_blank(outputs)
+    torch.testing.assert_close(classes.sum(2), torch.ones(2, 7))
+    torch.testing.assert_close(classes * (1 - outputs[..., :1]), outputs[..., 1:])
+
+
 def test_batch_pads_with_zeros():
     pieces = [made_piece(0), made_piece(1, n_chords=3)]
     batch = collate(pieces)
@@ -60,15 +81,19 @@ def test_stretched_targets_give_each_chord_its_equal_share():
     np.testing.assert_array_equal(target, expected)
 
 
-@pytest.mark.parametrize("name", list(losses.LOSSES))
+PRESETS = ["ddtw:CTC-A", "ddtw:SDTW-D-W", "ddtw:EM", "ddtw:2-1-softDTW"]
+
+
+@pytest.mark.parametrize("name", [*losses.LOSSES, *PRESETS])
 def test_losses_do_not_look_at_padding(name):
     """A piece costs the same alone and beside a longer one, and so do its gradients."""
-    loss = losses.LOSSES[name].make(settings.QUICK)
+    way = losses.training(name)
+    loss = way.make(settings.QUICK)
     short, long = made_piece(0, n_chords=3), made_piece(1, n_chords=9)
     both, alone = collate([short, long]), collate([short])
     n = int(alone.n_frames[0])
     torch.manual_seed(0)
-    probabilities = torch.rand(2, int(both.n_frames.max()), 12, requires_grad=True)
+    probabilities = torch.rand(2, int(both.n_frames.max()), 12 + way.has_blank, requires_grad=True)
     own = probabilities[:1, :n].detach().clone().requires_grad_()
     together, apart = loss(probabilities, both)[0], loss(own, alone)[0]
     torch.testing.assert_close(together, apart)
@@ -76,6 +101,67 @@ def test_losses_do_not_look_at_padding(name):
     apart.backward()
     torch.testing.assert_close(probabilities.grad[0, :n], own.grad[0])
     assert probabilities.grad[0, n:].abs().sum() == 0
+
+
+def test_ctc_losses_are_those_of_the_general_lattice():
+    batch = collate([made_piece(0), made_piece(1, n_chords=9)])
+    sets = torch.rand(2, int(batch.n_frames.max()), 13)
+    mctc, preset = (losses.training(name).make(settings.QUICK)(sets, batch) for name in ("mctc", "ddtw:CTC-A"))
+    torch.testing.assert_close(mctc, preset)
+    single = sets.softmax(2)
+    classes = 1 + batch.chords.argmax(2)
+    lattice = losses.dalign.presets.ddtw("CTC-A", reduction="none")
+    expected = lattice(single.log(), classes, batch.n_frames, batch.n_chords)
+    torch.testing.assert_close(losses.training("ctc").make(settings.QUICK)(single, batch), expected)
+
+
+def test_weights_of_the_demo_are_a_preset():
+    batch = collate([made_piece(0)])
+    probabilities = torch.rand(1, int(batch.n_frames.max()), 12)
+    ours, preset = (losses.training(name).make(settings.QUICK) for name in ("softdtw", "ddtw:SDTW-E-W"))
+    torch.testing.assert_close(ours(probabilities, batch), preset(probabilities, batch))
+
+
+def test_unknown_presets_are_named():
+    with pytest.raises(ValueError, match=r"'ddtw:CTC-Z'.*SDTW-D"):
+        losses.training("ddtw:CTC-Z")
+    with pytest.raises(ValueError, match="'CTC-A'"):
+        losses.training("CTC-A")
+
+
+def melody_score() -> music.Score:
+    """Two voices; the upper one repeats a note, rests, and ends with a double stop."""
+    rows = [(0, 2, 48, 1), (0, 1, 60, 0), (1, 2, 60, 0), (2, 5, 50, 1), (3, 4, 62, 0), (4, 5, 64, 0), (4, 5, 67, 0)]
+    onset, offset, pitch, part = (np.array(column) for column in zip(*rows, strict=True))
+    return music.Score("made", 2, music.Notes(onset.astype(float), offset.astype(float), pitch, part))
+
+
+def test_top_voice_is_the_highest_part_without_double_stops():
+    notes = top_voice(melody_score()).notes
+    assert notes.pitch.tolist() == [60, 60, 62, 67]
+    assert notes.onset.tolist() == [0, 1, 3, 4]
+
+
+def test_every_note_of_a_melody_is_a_target():
+    notes = top_voice(melody_score()).notes
+    played = music.Performance("made", notes, np.full(4, 80), 0, music.TimeMap(np.arange(2.0), np.arange(2.0)))
+    joined = music.chord_sequence(notes)
+    piece = music.Piece("made", played, music.Frames(np.zeros((5, 216)), np.arange(5) + 0.5), np.zeros((5, 12)), joined)
+    melody = as_melody(piece).chords
+    assert joined.pitch_classes.sum(1).tolist() == [1, 0, 1, 1]  # the repeated note is one, the rest another
+    assert melody.pitch_classes.argmax(1).tolist() == [0, 0, 2, 7]
+    assert melody.start.tolist() == [0, 1, 3, 4]
+    assert melody.end.tolist() == [1, 3, 4, 5]
+
+
+def test_scores_of_single_labels_are_those_of_the_likeliest_where_one_sounds():
+    class Fixed(network.PitchClassNet):
+        def forward(self, features):
+            return torch.tensor([[[0.9, 0.06, 0.04], [0.1, 0.3, 0.6], [0.2, 0.5, 0.3], [0.9, 0.1, 0.0]]])
+
+    piece = dataclasses.replace(made_piece(0), strong=np.array([[1, 0], [1, 0], [1, 0], [0, 0]]))
+    scores = evaluation.score(Fixed(has_blank=True, single_label=True), [piece])
+    assert dataclasses.astuple(scores) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
 
 
 def test_scores_of_known_counts():
@@ -93,7 +179,7 @@ def test_scores_without_cases_are_zero():
 
 
 def test_soft_alignment_of_perfect_predictions_finds_the_chords():
-    class Oracle(torch.nn.Module):
+    class Oracle(network.PitchClassNet):
         def __init__(self, piece):
             super().__init__()
             self.answer = torch.nn.Parameter(torch.as_tensor(piece.strong, dtype=torch.float32) * 0.98 + 0.01)
@@ -118,12 +204,22 @@ def test_training_is_seeded_and_learns(chorales):
     assert first.test.f_measure > untrained.f_measure
 
 
+@pytest.mark.parametrize("name", ["mctc", "ctc", "ddtw:CTC-C"])
+def test_trainings_with_a_blank_learn(name, chorales):
+    options = settings.Settings(epochs=4, batch_size=2, learning_rate=1e-2)
+    result = training.train(name, chorales, options)
+    assert result.network.has_blank
+    assert np.mean(result.step_losses[-3:]) < 0.8 * np.mean(result.step_losses[:3])
+
+
 def test_report_is_complete(chorales, tmp_path):
-    options = settings.Settings(epochs=1, n_train=6, n_validation=2, n_test=2)
+    names = ("softdtw", "ctc", "ddtw:SDTW-D")
+    options = settings.Settings(epochs=1, n_train=6, n_validation=2, n_test=2, losses=names)
     results = {name: training.train(name, chorales, options) for name in options.losses}
     pair = evaluation.AlignmentScores(0.5, 0.1)
     report = Report(options, results, dict.fromkeys(results, (pair, pair)), {"training": 1.0})
-    assert all(losses.LOSSES[name].title in report.text() for name in results)
+    assert all(losses.training(name).title in report.text() for name in results)
+    assert "Melodies alone" in report.markdown()
     report.write(tmp_path)
     written = json.loads((tmp_path / "results.json").read_text())
     assert set(written["results"]) == set(options.losses)
@@ -136,9 +232,12 @@ def test_command_line():
     options = settings.parse(["--quick", "--loss", "softdtw", "--gamma", "0.5", "--epochs", "2", "--seed", "7"])
     assert options == dataclasses.replace(settings.QUICK, losses=("softdtw",), gamma=0.5, epochs=2, seed=7)
     assert settings.parse([]) == settings.Settings()
+    assert settings.parse(["--loss", "ddtw:CTC-A", "ctc"]).losses == ("ddtw:CTC-A", "ctc")
 
 
-@pytest.mark.parametrize("bad", [["--gamma", "0"], ["--gamma", "-1"], ["--epochs", "0"], ["--loss", "unknown"]])
+@pytest.mark.parametrize(
+    "bad", [["--gamma", "0"], ["--gamma", "-1"], ["--epochs", "0"], ["--loss", "unknown"], ["--loss", "ddtw:no"]]
+)
 def test_bad_command_line_is_refused(bad, capsys):
     with pytest.raises(SystemExit):
         settings.parse(bad)

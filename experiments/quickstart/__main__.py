@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 import torch
 
-from experiments.quickstart.data import load_chorales
+from experiments.quickstart.data import load_chorales, load_melodies
 from experiments.quickstart.evaluation import score_alignment
+from experiments.quickstart.losses import training
 from experiments.quickstart.pictures import draw_all
 from experiments.quickstart.report import Report
 from experiments.quickstart.settings import Settings, parse
@@ -27,18 +28,21 @@ def run(settings: Settings) -> Report:
     seconds: dict[str, float] = {}
     with _timed(seconds, "music"):
         chorales = load_chorales(settings)
+        of_melody = [name for name in settings.losses if training(name).of_melody]
+        melodies = load_melodies(chorales, settings) if of_melody else chorales
+        pieces = {name: melodies if name in of_melody else chorales for name in settings.losses}
     with _timed(seconds, "training"):
-        results = {name: train(name, chorales, settings) for name in settings.losses}
+        results = {name: train(name, pieces[name], settings) for name in settings.losses}
     with _timed(seconds, "evaluation"):
         alignments = {
             name: (
-                score_alignment(result.untrained, chorales.test, settings.gamma),
-                score_alignment(result.network, chorales.test, settings.gamma),
+                score_alignment(result.untrained, pieces[name].test, settings.gamma),
+                score_alignment(result.network, pieces[name].test, settings.gamma),
             )
             for name, result in results.items()
         }
     with _timed(seconds, "pictures"):
-        draw_all(results, chorales.test[0], settings.gamma, settings.out)
+        draw_all(results, pieces[settings.losses[0]].test[0], settings.gamma, settings.out)
     report = Report(settings, results, alignments, seconds)
     report.write(settings.out)
     return report

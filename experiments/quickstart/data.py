@@ -59,11 +59,53 @@ def load_chorales(settings: Settings) -> Chorales:
     names = music.chorale_names()
     np.random.default_rng(settings.seed).shuffle(names)
     sizes = (settings.n_train, settings.n_validation, settings.n_test)
-    recipe = music.Recipe(seed=settings.seed, cache=settings.cache)
-    rendered = music.make_pieces(names, recipe, sum(sizes))
+    rendered = music.make_pieces(names, _recipe(settings), sum(sizes))
     pieces = list(tqdm(rendered, total=sum(sizes), desc="music ", unit="piece"))
     first, second = sizes[0], sizes[0] + sizes[1]
     return Chorales(pieces[:first], pieces[first:second], pieces[second:])
+
+
+def _recipe(settings: Settings) -> music.Recipe:
+    return music.Recipe(seed=settings.seed, cache=settings.cache)
+
+
+def load_melodies(chorales: Chorales, settings: Settings) -> Chorales:
+    """The top voices of the same chorales, performed alone: one pitch class at a time."""
+    recipe = _recipe(settings)
+
+    def alone(piece: music.Piece) -> music.Piece:
+        voice = top_voice(music.load_score(piece.name, recipe.cache))
+        return as_melody(music.make_piece(voice, recipe.style, recipe.spectrum, recipe.seed, recipe.cache))
+
+    parts = (chorales.train, chorales.validation, chorales.test)
+    with tqdm(total=sum(map(len, parts)), desc="melodies ", unit="piece") as progress:
+        rendered: list[list[music.Piece]] = []
+        for part in parts:
+            rendered.append([])
+            for piece in part:
+                rendered[-1].append(alone(piece))
+                progress.update()
+    return Chorales(*rendered)
+
+
+def top_voice(score: music.Score) -> music.Score:
+    """The highest part alone, of notes that begin together the highest."""
+    notes = score.notes
+    at = np.flatnonzero(notes.part == notes.part.min())
+    at = at[np.append(np.diff(notes.onset[at]) > 0, True)]  # sorted by onset, then pitch
+    columns = (notes.onset[at], notes.offset[at], notes.pitch[at], notes.part[at])
+    return music.Score(score.name, 1, music.Notes(*columns))
+
+
+def as_melody(piece: music.Piece) -> music.Piece:
+    """A piece of single notes with a target for each of them: `chords` of its own joins notes that repeat.
+
+    A rest counts to the note before it.
+    """
+    notes = piece.performance.notes
+    sets = (notes.pitch % 12)[:, None] == np.arange(12)
+    chords = music.Chords(sets.astype(np.uint8), notes.onset, np.append(notes.onset[1:], piece.chords.end[-1]))
+    return dataclasses.replace(piece, chords=chords)
 
 
 def collate(pieces: list[music.Piece]) -> Batch:

@@ -6,11 +6,11 @@ import dataclasses
 
 import numpy as np
 import torch
-from torch import nn
 
 import torch_dalign as dalign
 from experiments.data import music
 from experiments.data.music import Floats
+from experiments.quickstart.network import PitchClassNet
 
 THRESHOLD = 0.5
 """A pitch class counts as found from this probability on."""
@@ -41,19 +41,27 @@ class AlignmentScores:
     onset_error: float
 
 
-def predict(network: nn.Module, piece: music.Piece) -> Floats:
-    """Probabilities (N, 12) of one piece."""
+def predict(network: PitchClassNet, piece: music.Piece) -> Floats:
+    """Probabilities (N, 12) of one piece, of a network with a blank without it."""
     device = next(network.parameters()).device
     network.eval()
     with torch.inference_mode():
-        return network(torch.as_tensor(piece.frames.values, device=device)[None])[0].cpu().numpy()
+        outputs = network(torch.as_tensor(piece.frames.values, device=device)[None])[0]
+        return network.without_blank(outputs).cpu().numpy()
 
 
-def score(network: nn.Module, pieces: list[music.Piece]) -> Scores:
-    """Frame-wise precision, recall and F against the known performance."""
-    found = np.concatenate([predict(network, piece) >= THRESHOLD for piece in pieces])
+def score(network: PitchClassNet, pieces: list[music.Piece]) -> Scores:
+    """Frame-wise precision, recall and F against the known performance.
+
+    Of a single label the likeliest class counts, in the frames that have one: then all three are the accuracy.
+    """
+    probabilities = np.concatenate([predict(network, piece) for piece in pieces])
     true = np.concatenate([piece.strong for piece in pieces]).astype(bool)
-    return compare(found, true)
+    if not network.single_label:
+        return compare(probabilities >= THRESHOLD, true)
+    likeliest = probabilities.argmax(1)[:, None] == np.arange(probabilities.shape[1])
+    sounds = true.any(1)
+    return compare(likeliest[sounds], true[sounds])
 
 
 def compare(found: np.ndarray, true: np.ndarray) -> Scores:
@@ -63,7 +71,7 @@ def compare(found: np.ndarray, true: np.ndarray) -> Scores:
     return Scores(precision, recall, 2 * precision * recall / max(precision + recall, 1e-12))
 
 
-def soft_alignment(network: nn.Module, piece: music.Piece, gamma: float) -> Floats:
+def soft_alignment(network: PitchClassNet, piece: music.Piece, gamma: float) -> Floats:
     """Probability mass (N, M) that soft-DTW with unit weights sends through each pair of frame and chord."""
     layer = dalign.SoftDTW(gamma=gamma, metric="bce")
     probabilities = torch.as_tensor(predict(network, piece))[None]
@@ -71,7 +79,7 @@ def soft_alignment(network: nn.Module, piece: music.Piece, gamma: float) -> Floa
     return layer.alignment(probabilities, chords)[0].detach().numpy()
 
 
-def score_alignment(network: nn.Module, pieces: list[music.Piece], gamma: float) -> AlignmentScores:
+def score_alignment(network: PitchClassNet, pieces: list[music.Piece], gamma: float) -> AlignmentScores:
     """Compare soft alignments with the true times of the chords."""
     hits, errors = [], []
     for piece in pieces:

@@ -17,14 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
-from torch import nn
 
 from experiments.data import music
 from experiments.data.music import Floats
 from experiments.quickstart.evaluation import predict, soft_alignment
-from experiments.quickstart.losses import LOSSES
+from experiments.quickstart.losses import training
 
 if TYPE_CHECKING:
+    from experiments.quickstart.network import PitchClassNet
     from experiments.quickstart.training import Result
 
 SECONDS = 15.0
@@ -99,7 +99,7 @@ def draw_all(results: Mapping[str, Result], piece: music.Piece, gamma: float, fo
     return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
-def make_excerpt(untrained: nn.Module, trained: nn.Module, piece: music.Piece, gamma: float) -> Excerpt:
+def make_excerpt(untrained: PitchClassNet, trained: PitchClassNet, piece: music.Piece, gamma: float) -> Excerpt:
     """Predict and align the whole piece, then cut out its beginning, up to the end of a chord."""
     n_chords = max(int((piece.chords.end <= piece.performance.first_onset + SECONDS).sum()), 1)
     end = piece.chords.end[n_chords - 1]
@@ -260,7 +260,7 @@ def draw_training(results: Mapping[str, Result]) -> Figure:
         for colour, (name, result) in zip(CURVES * len(results), results.items(), strict=False):
             _draw_losses(left, result, colour)
             f_measures = [scores.f_measure for scores in result.epoch_scores]
-            right.plot(f_measures, "o-", color=colour, ms=4, label=LOSSES[name].title)
+            right.plot(f_measures, "o-", color=colour, ms=4, label=training(name).title)
         left.set(title="Training loss", xlabel="epoch", ylabel="loss per frame")
         right.set(title="F-measure on validation pieces", xlabel="epoch", ylabel="F", ylim=(-0.03, 1.0))
         right.legend(loc="lower right")

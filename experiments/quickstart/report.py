@@ -14,7 +14,7 @@ import torch
 
 import torch_dalign as dalign
 from experiments.quickstart.evaluation import AlignmentScores
-from experiments.quickstart.losses import LOSSES
+from experiments.quickstart.losses import training
 
 if TYPE_CHECKING:
     from experiments.quickstart.settings import Settings
@@ -51,7 +51,7 @@ class Report:
         result, alignment = self.results[name], self.alignments[name][1]
         scores = (f"{value:.3f}" for value in dataclasses.astuple(result.test))
         found, error = f"{100 * alignment.hit_rate:.1f} %", f"{1000 * alignment.onset_error:.0f} ms"
-        return (LOSSES[name].title, *scores, found, error, f"{result.seconds:.1f} s")
+        return (training(name).title, *scores, found, error, f"{result.seconds:.1f} s")
 
     def text(self) -> str:
         """The table for the terminal."""
@@ -71,6 +71,11 @@ class Report:
             "frames that soft-DTW assigns to the chord that sounds, given the chord sequence. Onset error: median "
             "distance between the found and the true start of a chord."
         )
+        if any(training(name).of_melody for name in self.results):
+            note += (
+                " Melodies alone: the top voices of these chorales, notes in place of chords; scores of the likeliest "
+                "class in the frames in which one sounds."
+            )
         return "\n".join([lines[0], rule, *lines[1:], "", note, ""])
 
     def as_dict(self) -> dict[str, Any]:

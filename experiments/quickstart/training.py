@@ -12,9 +12,9 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from experiments.data import music
+from experiments.quickstart import losses
 from experiments.quickstart.data import Chorales, shuffled_batches
 from experiments.quickstart.evaluation import Scores, score
-from experiments.quickstart.losses import LOSSES
 from experiments.quickstart.network import PitchClassNet
 
 if TYPE_CHECKING:
@@ -49,8 +49,9 @@ class Result:
 
 def train(name: str, chorales: Chorales, settings: Settings) -> Result:
     """Train a network with the loss of that name; the same seed gives all losses the same start and the same order."""
+    way = losses.training(name)
     torch.manual_seed(settings.seed)
-    network = PitchClassNet().to(settings.device)
+    network = PitchClassNet(way.has_blank, single_label=way.of_melody).to(settings.device)
     untrained = copy.deepcopy(network)
     trainer = _Trainer(network, name, chorales.train, settings)
     epoch_scores, seconds = [score(network, chorales.validation)], 0.0
@@ -68,7 +69,7 @@ class _Trainer:
 
     def __init__(self, network: PitchClassNet, name: str, pieces: list[music.Piece], settings: Settings) -> None:
         self.network, self.pieces, self.settings = network, pieces, settings
-        self.loss = LOSSES[name].make(settings)
+        self.loss = losses.training(name).make(settings)
         self.order = torch.Generator().manual_seed(settings.seed)
         self.n_batches = -(-len(pieces) // settings.batch_size)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
