@@ -11,6 +11,7 @@ from .decode import NGram, ctc_beam_decode, ctc_greedy_decode
 from .dilate import DILATE
 from .dtw import dtw, dtw_path
 from .pairs import cdist_dtw, cdist_soft_dtw, dtw_neighbors
+from .paths import PathCost, PathNLL, expected_warp, sample_paths
 from .softdtw import SoftDTW, gak
 
 __version__: str = build_info()["version"]
@@ -21,6 +22,8 @@ __all__ = [
     "CTCLoss",
     "MCTCLoss",
     "NGram",
+    "PathCost",
+    "PathNLL",
     "SoftDTW",
     "SoftDTWBarycenter",
     "SoftDTWKMeans",
@@ -34,9 +37,11 @@ __all__ = [
     "dtw",
     "dtw_neighbors",
     "dtw_path",
+    "expected_warp",
     "functional",
     "gak",
     "pairwise",
     "plot",
     "presets",
+    "sample_paths",
 ]

@@ -10,6 +10,13 @@ from torch import Tensor, nn
 from . import _checks
 
 
+def reduced(values: Tensor, reduction: str) -> Tensor:
+    """Mean or sum of the items' values (B,), or themselves."""
+    if reduction == "mean":
+        return values.mean()
+    return values.sum() if reduction == "sum" else values
+
+
 class SmoothedLoss(nn.Module):
     """A loss with a parameter gamma > 0, held so that changing it never recompiles a compiled graph.
 
@@ -52,9 +59,7 @@ class SmoothedLoss(nn.Module):
         return self
 
     def _reduce(self, values: Tensor) -> Tensor:
-        if self.reduction == "mean":
-            return values.mean()
-        return values.sum() if self.reduction == "sum" else values
+        return reduced(values, self.reduction)
 
     def _gamma_repr(self) -> str:
         gamma = _checks.gamma(self.gamma)
