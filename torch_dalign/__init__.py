@@ -1,6 +1,6 @@
 """torch-dalign: differentiable sequence alignment for PyTorch."""
 
-from . import functional, plot, presets
+from . import functional, metrics, plot, presets
 from ._build_info import build_info
 from .averaging import SoftDTWBarycenter
 from .clustering import SoftDTWKMeans
@@ -40,6 +40,7 @@ __all__ = [
     "expected_warp",
     "functional",
     "gak",
+    "metrics",
     "pairwise",
     "plot",
     "presets",
