@@ -111,6 +111,21 @@ def test_along_the_best_path_it_is_dtw(name):
     torch.testing.assert_close(*grads)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_conventions_are_those_of_pairwise(metric):
+    # zero frames, equal frames, probabilities 0 and 1, each against each
+    rows = torch.tensor([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.3, 0.6], [1e-30, 1.0]])
+    x = rows[None].clone().requires_grad_()
+    y = torch.tensor([[0, 1, 1, 0, 1]]) if metric == "nll" else rows[None].clone().requires_grad_(metric != "bce")
+    weights, inputs = torch.rand(5, 5), [t for t in (x, y) if t.requires_grad]
+    lattice = dalign.pairwise(x, y, metric)[0]
+    pairs = [torch.tensor([[i, j]]) for i in range(5) for j in range(5)]
+    cells = dalign.PathCost(metric, "none")(x.expand(25, -1, -1), y.expand(25, *y.shape[1:]), pairs).view(5, 5)
+    torch.testing.assert_close(cells, lattice)
+    expected = torch.autograd.grad((lattice * weights).sum(), inputs)
+    torch.testing.assert_close(torch.autograd.grad((cells * weights).sum(), inputs), expected)
+
+
 def test_step_weights_and_their_gradient():
     cost = torch.rand(1, 4, 4, dtype=torch.float64, requires_grad=True)
     path = torch.tensor([[0, 0], [1, 0], [2, 1], [2, 2], [3, 3]])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import _checks
-from .cost import CostFunction
+from .cost import paired
 from .dtw import LONGEST_STEP, Step, _take
 
 PathLike = Tensor | Sequence[Tensor]
@@ -239,7 +239,7 @@ def costs_along(x: Tensor, y: Tensor | None, metric: str | None, path: Cells, si
     if y is None or metric is None:
         costs = x.flatten(1).gather(1, rows * x.shape[2] + columns)
     else:
-        costs = CostFunction.apply(_take(x, rows), _take(y, columns), metric).view(rows.shape)
+        costs = paired(_take(x, rows)[:, 0], _take(y, columns)[:, 0], metric).view(rows.shape)
     return costs.masked_fill((cells != path.cells).any(2), torch.nan) if torch.compiler.is_compiling() else costs
 
 

@@ -88,6 +88,28 @@ def lattice_or_features(x: Tensor, y: Tensor | None, metric: Metric) -> tuple[Te
     return *_checks.features(x, _checks.apart(y, x), metric), metric
 
 
+def paired(x: Tensor, y: Tensor, metric: str) -> Tensor:
+    """Costs (P,) of frames x (P, D) against frames y (P, D), or (P,) classes: `pairwise` for given pairs.
+
+    Plain differentiable expressions with the same conventions, as the kernel's tiles would hold one pair each; but
+    "bce" takes the kernel, whose gradient is not that of the formula where probabilities are 0 or 1.
+    """
+    if metric == "nll":
+        return -x.gather(1, y[:, None])[:, 0]
+    if metric == "cosine":
+        (unit_x, _), (unit_y, _) = (_unit(frames[None]) for frames in (x, y))
+        return 1 - (unit_x * unit_y)[0].sum(1)
+    if metric == "bce":
+        return CostFunction.apply(x[:, None], y[:, None], metric)[:, 0, 0]
+    if metric == "manhattan":
+        return (x - y).abs().sum(1)
+    squared = (x - y).square().sum(1)
+    if metric == "sqeuclidean":
+        return squared
+    apart = squared != 0
+    return torch.where(apart, torch.where(apart, squared, 1).sqrt(), 0)
+
+
 class CostFunction(BatchedFunction):
     """(x, y) -> C."""
 

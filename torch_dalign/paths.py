@@ -21,12 +21,10 @@ from . import _checks
 from ._modules import SmoothedLoss, reduced
 from ._paths import Cells, PathLike, Sizes, check_ends, costs_along, read, total, weights_along
 from .cost import Metric, check_metric, lattice_or_features
+from .ddtw import THREE_STEPS
 from .dtw import Step, _steps
 from .softdtw import _Problem as _SoftProblem
 from .softdtw import _problem as _soft_problem
-
-THREE_STEPS: tuple[Step, ...] = ((1, 0), (0, 1), (1, 1))
-
 
 # ---------------------------------------------------------------- functions of a cost lattice
 
