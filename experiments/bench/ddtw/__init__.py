@@ -23,7 +23,8 @@ CTC. From logits, log-softmax included on both sides; ours fuses it.
 
 Plain PyTorch is `plain`: a row at a time where every step advances x, else an anti-diagonal, vectorised over batch and
 labels, without any copy of the costs to reorder rows. Its backward pass is written by hand. "Autograd" is the same
-recursion as most would write it, a chain of logaddexp whose derivative autograd finds.
+recursion as most would write it, a chain of logaddexp whose derivative autograd finds. The paper's own toolbox is no
+peer: on a CPU it is a Python loop over cells, which took 293,000 ns each, forward and backward, when it was tried.
 """
 
 from .plots import PICTURES

@@ -41,7 +41,8 @@ def _table(report: Report) -> Any:
         panel.set_yscale("log")
         panel.set_xticks(range(len(shapes)), [f"{n}\n{m}" for n, m in shapes])
         panel.set_xlabel("N above M; B = 16, D = 12, one thread")
-    memory.set_ylabel(f"extra memory, MB ({LEAST_MEGABYTES:g} or less: lowest)")
+    memory.set_ylabel("extra memory, MB")
+    figure.set_size_inches(9.5, 5.4)  # room for the legend
     return with_legend(figure, [times, memory], columns=3)
 
 
