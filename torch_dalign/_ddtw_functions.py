@@ -88,24 +88,39 @@ class DDTWFunction(BatchedFunction):
         x_lengths, y_lengths, ctx.steps, ctx.start, ctx.end, ctx.smoothing = inputs[5:11]
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*inputs[:5], x_lengths, y_lengths, *output)
+        value, slope, mean_cost = output
+        compiling = torch.compiler.is_compiling()
+        ctx.slope = None if compiling else slope  # no other owner, see _scaled
+        ctx.save_for_backward(*inputs[:5], x_lengths, y_lengths, value, mean_cost, slope if compiling else None)
 
     @staticmethod
     def backward(ctx: Any, grad_value: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         """Gradients of all that is differentiable."""
         if grad_value is None:
             return (None,) * 13
-        *inputs, value, slope, mean_cost = ctx.saved_tensors
+        *inputs, value, mean_cost, slope = ctx.saved_tensors
         options = (ctx.steps, ctx.start, ctx.end, ctx.smoothing)
         needs = ctx.needs_input_grad[:5]
-        again = is_differentiated_again()
-        if again or any(needs[2:]):
+        again, kept = is_differentiated_again(), ctx.slope if slope is None else slope
+        if again or any(needs[2:]) or kept is None:
             run: Any = DDTWGradFunction.apply if again else DDTWGradFunction.forward
             grads = run(grad_value, *inputs, *options, *needs)
         else:
-            grad_cost = grad_value[:, None, None] * slope if needs[0] else slope
-            grads = (grad_cost, _gamma_gradient(value, mean_cost, inputs[1], grad_value), None, None, None)
+            ctx.slope = None
+            grad_cost = kept * grad_value[:, None, None] if kept is slope else _scaled(kept, grad_value)
+            grads = (
+                grad_cost if needs[0] else None,
+                _gamma_gradient(value, mean_cost, inputs[1], grad_value),
+                None,
+                None,
+                None,
+            )
         return *(g if need else None for g, need in zip(grads, needs, strict=True)), *(None,) * 8
+
+
+def _scaled(slope: Tensor, grad_value: Tensor) -> Tensor:
+    """The gradient that forward made, scaled in place: it is large. A second backward makes it anew."""
+    return slope.mul_(grad_value[:, None, None]) if slope.numel() else slope
 
 
 def _gamma_gradient(value: Tensor, mean_cost: Tensor, gamma: Tensor, grad_value: Tensor | None) -> Tensor:
