@@ -27,7 +27,7 @@ dalign_cost_args cost_args(Arguments &arguments, const Tensor &x, const Tensor &
 Tensor cost(const Tensor &x, const Tensor &y, std::string metric) {
   Arguments arguments;
   const dalign_cost_args args = cost_args(arguments, x, y, metric);
-  Tensor result = torch::stable::new_empty(x, {args.batch, args.n, args.m});
+  Tensor result = fresh(x, {args.batch, args.n, args.m});
   with_real(x, "x", [&](auto real) {
     using Real = decltype(real);
     const int64_t threads = std::min(useful_threads(result.numel()), std::max<int64_t>(args.batch, 1));

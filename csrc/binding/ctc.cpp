@@ -135,6 +135,7 @@ std::tuple<Tensor, Tensor> ctc(const Tensor &log_probs, const Tensor &targets, c
   if (need_grad) {
     grad = torch::stable::empty_like(log_probs.stride(2) == 1 ? log_probs : torch::stable::contiguous(log_probs));
     STD_TORCH_CHECK(grad.stride(2) == 1 || args.classes == 1, "dalign: gradients of this layout are not supported");
+    in_large_pages(grad);
     args.grad = grad.mutable_data_ptr();
     args.grad_item_stride = grad.stride(0);
     args.grad_frame_stride = grad.stride(1);
@@ -151,7 +152,7 @@ Tensor ctc_alignment(const Tensor &log_probs, const Tensor &targets, const Tenso
   dalign_ctc_args &args = batch.args;
   STD_TORCH_CHECK(columns >= 2 * batch.longest + 1, "columns must be at least ", 2 * batch.longest + 1);
   Tensor value = torch::stable::new_empty(log_probs, {args.batch});
-  Tensor alignment = torch::stable::new_empty(log_probs, {args.batch, args.frames, columns});
+  Tensor alignment = fresh(log_probs, {args.batch, args.frames, columns});
   args.value = value.mutable_data_ptr();
   args.alignment = alignment.mutable_data_ptr();
   args.columns = columns;
@@ -170,7 +171,7 @@ Tensor ctc_hvp(const Tensor &log_probs, const Tensor &tangent, const Tensor &tar
                       tangent.scalar_type() == log_probs.scalar_type(),
                   "tangent must have shape (B, T, C), or (B, T, 2 S + 1) by states, and the dtype of log_probs");
   args.columns = by_states ? tangent.size(2) : 0;
-  Tensor product = torch::stable::new_empty(log_probs, {args.batch, args.frames, args.classes});
+  Tensor product = fresh(log_probs, {args.batch, args.frames, args.classes});
   with_real(log_probs, "log_probs", [&](auto real) {
     using Real = decltype(real);
     const Real *const direction = static_cast<const Real *>(batch.arguments.pointer(tangent));

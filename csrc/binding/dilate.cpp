@@ -124,7 +124,7 @@ Results set_results(Problem &problem, const Tensor &like, bool need_omega, bool 
   dalign_ddtw_args &lattice = problem.args.lattice;
   const std::vector<int64_t> cells{need_omega ? lattice.batch : 0, lattice.n, lattice.m};
   Results results{torch::stable::new_empty(like, {lattice.batch}), torch::stable::new_empty(like, {lattice.batch}),
-                  torch::stable::new_empty(like, cells),
+                  fresh(like, cells),
                   torch::stable::new_empty(like, {need_mean_cost ? lattice.batch : 0}, ScalarType::Double)};
   lattice.value = results.value.mutable_data_ptr();
   problem.args.functional = results.functional.mutable_data_ptr();

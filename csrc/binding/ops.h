@@ -10,6 +10,10 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#if defined __linux__
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -53,6 +57,31 @@ inline constexpr size_t kKeptBytes =
 
 inline constexpr size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
+// Asks for large pages where the system gives them only when asked (Linux, transparent huge pages on "madvise"). To get
+// fresh memory page by page costs about 2 ns a float, more than the sweep that fills it; in pages of 2 MiB .4 ns.
+inline void prefer_large_pages(void *data, size_t bytes) {
+#if defined __linux__ && defined MADV_HUGEPAGE
+  constexpr size_t kLarge = 8 << 20, kPage = 4096;
+  if (bytes < kLarge) return;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kPage - 1) / kPage * kPage;
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) / kPage * kPage;
+  madvise(reinterpret_cast<void *>(begin), end - begin, MADV_HUGEPAGE); // a wish: what it answers does not matter
+#else
+  (void)data, (void)bytes;
+#endif
+}
+
+inline void in_large_pages(const Tensor &tensor) {
+  prefer_large_pages(tensor.mutable_data_ptr(), static_cast<size_t>(tensor.numel()) * tensor.element_size());
+}
+
+// A fresh tensor that a kernel fills.
+inline Tensor fresh(const Tensor &like, torch::headeronly::IntHeaderOnlyArrayRef sizes) {
+  Tensor result = torch::stable::new_empty(like, sizes);
+  in_large_pages(result);
+  return result;
+}
+
 struct FreeBlock {
   void operator()(std::byte *data) const { ::operator delete(data, std::align_val_t(kAlignment)); }
 };
@@ -74,6 +103,7 @@ public:
     block_.data.reset(
         static_cast<std::byte *>(::operator new(block_.bytes, std::align_val_t(kAlignment), std::nothrow)));
     STD_TORCH_CHECK(block_.data, "dalign: out of memory, could not allocate a workspace of ", bytes, " bytes");
+    prefer_large_pages(block_.data.get(), block_.bytes);
   }
   ~Workspace() {
     if (block_.bytes <= kKeptBytes) std::swap(block_, kept());
@@ -232,7 +262,7 @@ inline void check_features(const Tensor &x, const Tensor &y, dalign_metric metri
 
 // A result of the shape of like, or an empty tensor when it is not wanted.
 inline Tensor wanted(const Tensor &like, bool need) {
-  return need ? torch::stable::new_empty(like, like.sizes()) : torch::stable::new_empty(like, {0});
+  return need ? fresh(like, like.sizes()) : torch::stable::new_empty(like, {0});
 }
 
 inline void *pointer_if(const Tensor &tensor, bool need) { return need ? tensor.mutable_data_ptr() : nullptr; }

@@ -165,7 +165,7 @@ std::tuple<Tensor, Tensor> softdtw_backward(const Tensor &cost, const Tensor &ga
                                             const Tensor &grad_value, bool need_mean_cost) {
   Arguments arguments;
   dalign_softdtw_args args = given_costs(arguments, cost, {gamma, x_lengths, y_lengths, step_weights, band});
-  Tensor grad_cost = torch::stable::new_empty(cost, cost.sizes());
+  Tensor grad_cost = fresh(cost, cost.sizes());
   args.grad_cost = grad_cost.mutable_data_ptr();
   Tensor mean_cost = backward(arguments, args, cost, value, state, grad_value, need_mean_cost);
   return {grad_cost, mean_cost};
@@ -176,7 +176,7 @@ Tensor softdtw_alignment(const Tensor &cost, const Tensor &gamma, const Optional
   Arguments arguments;
   dalign_softdtw_args args = given_costs(arguments, cost, {gamma, x_lengths, y_lengths, step_weights, band});
   Tensor value = torch::stable::new_empty(cost, {args.batch});
-  Tensor alignment = torch::stable::new_empty(cost, cost.sizes());
+  Tensor alignment = fresh(cost, cost.sizes());
   args.value = value.mutable_data_ptr();
   args.grad_cost = alignment.mutable_data_ptr();
   with_real(cost, "cost", [&](auto real) { sweep<decltype(real)>(args, DALIGN_GRADIENT); });
@@ -190,7 +190,7 @@ Tensor softdtw_hvp(const Tensor &cost, const Tensor &tangent, const Tensor &gamm
   STD_TORCH_CHECK(tangent.dim() == 3 && tangent.size(0) == args.batch && tangent.size(1) == args.n &&
                       tangent.size(2) == args.m && tangent.scalar_type() == cost.scalar_type(),
                   "tangent must have the shape and dtype of cost");
-  Tensor product = torch::stable::new_empty(cost, cost.sizes());
+  Tensor product = fresh(cost, cost.sizes());
   with_real(cost, "cost", [&](auto real) {
     using Real = decltype(real);
     const int64_t threads = std::min(useful_threads(cost.numel()), std::max<int64_t>(args.batch, 1));
