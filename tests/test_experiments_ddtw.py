@@ -214,6 +214,12 @@ def test_theme_net_sums_what_lies_octaves_apart():
     np.testing.assert_array_equal(chroma.numpy(), 3.0 * (np.arange(12) == 5))
 
 
+def test_the_blank_starts_about_as_likely_as_a_pitch_class():
+    scores = networks.ThemeNet()(torch.rand(1, 6, 8, 216))
+    shares = scores.softmax(2).mean(dim=(0, 1))
+    assert 0.02 < shares[REST] < 0.3
+
+
 def test_silence_gives_finite_scores():
     net = networks.ThemeNet(NARROW)
     assert torch.isfinite(net(torch.zeros(1, 6, 4, 216))).all()

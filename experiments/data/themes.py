@@ -31,8 +31,8 @@ from experiments.data.music import Floats, Ints, Notes, Score
 REST = 12
 """The class of silence, after the twelve pitch classes."""
 
-COLLECTIONS = ("boehme10", "erk10", "fink0", "altdeu10")
-"""Files of the Essen collection, about 2000 tunes; the first ones suffice for the small scale."""
+COLLECTIONS = ("boehme10", "erk10", "fink0", "altdeu10", "erk30", "lux", "zuccal0")
+"""Files of the Essen collection, about 4000 tunes; the first one suffices for the small scale."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,6 +50,10 @@ class ThemeNet(nn.Module):
         # Five octaves above each of the lowest twelve semitones: 0, 12, ..., 60.
         self.pool2 = _fixed((torch.arange(61) % 12 == 0).float())
         self.convEps = nn.Conv2d(1, 1, (1, N_BINS))
+        # A pitch class starts with the sum of 18 bins of about 1/2 (three for each of six octaves), a blank with about
+        # 0: e^-9 as likely. CTC then pulls it up so fast that the sigmoids are dead before it stops, and the output
+        # stays the same in all frames for good. So a blank starts as likely as a pitch class.
+        nn.init.constant_(self.convEps.bias, N_BINS / N_CLASSES / 2)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> Tensor:
         # By the squared norm, as the authors do: so a quiet frame comes out louder than a loud one.

@@ -14,6 +14,8 @@ METHODS = (*ROWS, *(f"{row}-W" for row in ROWS), "EM", "strong")
 """Rows of Table I, with horizontal weight 1 and .1; hard alignment; and the known alignment."""
 
 SAMPLE_RATE = 22050
+MTD_HOP = 896
+"""Samples between the frames of the Musical Theme Dataset's features."""
 
 TASKS = ("single", "multi", "models")
 
@@ -100,7 +102,7 @@ SCALES = {
     "small": Scale(
         n_seeds=2,
         single=Single(1792, 120, 24, 50, (16, 8, 8, 8, 8), Schedule(30, 2, 3e-3, 4, 10)),
-        multi=Multi(1024, 40, 8, 16, 48.0, 250, 250, (8, 8, 8, 1), Schedule(10, 2, 2e-3, 2, 5)),
+        multi=Multi(1024, 40, 8, 16, 48.0, 250, 250, (8, 8, 8, 1), Schedule(10, 1, 2e-3, 2, 5)),
     ),
     "paper": Scale(
         n_seeds=5,
@@ -132,15 +134,10 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """What decides the numbers: results of runs that agree in it belong together."""
-        size = dataclasses.asdict(self.size)
-        source = "MTD" if self.mtd is not None and self.task == "single" else "rendered"
-        return {
-            "task": self.task,
-            "scale": self.scale_name,
-            **size,
-            "channels": list(self.size.channels),
-            "data": source,
-        }
+        size = {**dataclasses.asdict(self.size), "channels": list(self.size.channels)}
+        if self.task == "single" and self.mtd is not None:
+            size.update(hop=MTD_HOP, n_train=None, n_validation=None, n_test=None)
+        return {"task": self.task, "scale": self.scale_name, **size}
 
 
 def parse(arguments: list[str] | None = None) -> Settings:

@@ -74,11 +74,19 @@ def _sizes(settings: Mapping[str, Any]) -> str:
     schedule = settings["schedule"]
     channels = ", ".join(map(str, settings["channels"]))
     return (
-        f"Data: {settings['data']}; {settings['n_train']} for training, {settings['n_validation']} for validation, "
-        f"{settings['n_test']} for the test; {SAMPLE_RATE / settings['hop']:.1f} frames per second. Channels of the "
+        f"Data: {_data(settings)}; {SAMPLE_RATE / settings['hop']:.1f} frames per second. Channels of the "
         f"network: {channels}. At most {schedule['epochs']} epochs, batches of {schedule['batch_size']}, Adam with "
         f"rate {schedule['rate']:g}, halved after {schedule['halve_after']} epochs without a lower validation loss, "
         f"stopped after {schedule['stop_after']}; the network with the lowest one is kept.\n"
+    )
+
+
+def _data(settings: Mapping[str, Any]) -> str:
+    if settings["n_train"] is None:
+        return "Musical Theme Dataset, folds 1 to 3 for training, 4 for validation, 5 for the test"
+    return (
+        f"rendered; {settings['n_train']} for training, {settings['n_validation']} for validation, "
+        f"{settings['n_test']} for the test"
     )
 
 
