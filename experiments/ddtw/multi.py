@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from experiments.ddtw import metrics, pieces
 from experiments.ddtw.metrics import Floats
-from experiments.ddtw.networks import N_CLASSES, ChordNet
+from experiments.ddtw.networks import N_CLASSES, ChordNet, outputs
 from experiments.ddtw.pieces import Piece, Segment
 from experiments.ddtw.settings import Multi, Settings
 from experiments.ddtw.single import has_blank
@@ -60,7 +60,7 @@ def make_loss(method: str) -> Loss:
 
     def loss(network: nn.Module, batch: Batch) -> Tensor:
         # One by one, as segments of short pieces are shorter: a batch would gain nothing.
-        return torch.stack([value(network(one.features), one) for one in batch]).mean()
+        return torch.stack([value(outputs(network, one.features), one) for one in batch]).mean()
 
     return loss
 
@@ -76,7 +76,7 @@ def run(method: str, seed: int, data: Data, settings: Settings) -> Found:
     """Train a network with a method and evaluate it on the test pieces."""
     size: Multi = settings.scale.multi
     torch.manual_seed(seed)
-    network = ChordNet(has_blank(method), size.channels)
+    network = ChordNet(has_blank(method), size.channels).to(settings.device)
 
     def collate(items: Sequence[tuple[Piece, int]]) -> Batch:
         return [pieces.cut(piece, first, size.segment) for piece, first in items]
@@ -97,7 +97,7 @@ def predict(network: nn.Module, piece: Piece) -> Floats:
     """Probabilities (N, 12), or (N, 13) with the blank first, of a whole piece."""
     network.eval()
     with torch.inference_mode():
-        return network(pieces.network_input(piece.features))[0].numpy()
+        return outputs(network, pieces.network_input(piece.features))[0].numpy()
 
 
 def evaluate(network: nn.Module, test: Sequence[Piece]) -> Numbers:

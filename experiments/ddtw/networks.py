@@ -143,6 +143,12 @@ class ChordNet(nn.Module):
         return torch.sigmoid(scores).squeeze(1)
 
 
+def outputs(network: nn.Module, features: Tensor) -> Tensor:
+    """What a network gives, on the device of its input, wherever the network is: losses are computed there."""
+    parameter = next(network.parameters(), features)
+    return network(features.to(parameter.device)).to(features.device)
+
+
 def count(network: nn.Module) -> int:
     """All numbers of a network, fixed ones included."""
     return sum(parameter.numel() for parameter in network.parameters())

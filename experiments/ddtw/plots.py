@@ -38,10 +38,11 @@ def _themes(examples: Mapping[str, Example], frame_rate: float) -> Any:
     figure, panels = _panels(len(examples) + 1, 1, (7.5, 1.15))
     for panel, (method, example) in zip(panels[:, 0], examples.items(), strict=False):
         _chroma(panel, example["probabilities"], frame_rate, blank_first=False)
-        panel.set_title(method)
+        panel.set_title(method, fontsize=9)
     reference = next(iter(examples.values()))["strong"]
     _chroma(panels[-1, 0], one_hot(reference.astype(np.int64)), frame_rate, blank_first=False)
-    panels[-1, 0].set(title="what is played", xlabel="seconds")
+    panels[-1, 0].set_title("what is played", fontsize=9)
+    panels[-1, 0].set_xlabel("seconds")
     return figure
 
 
@@ -52,14 +53,15 @@ def _alignments(examples: Mapping[str, Example], frame_rate: float) -> Any:
         probabilities = example["probabilities"]
         _chroma(row[0], probabilities, frame_rate, blank_first=probabilities.shape[1] > REST)
         _alignment(row[1], example["alignment"], frame_rate, with_blanks=probabilities.shape[1] > REST)
-        row[0].set_title(method)
+        row[0].set_title(method, fontsize=9)
     reference = next(iter(examples.values()))["strong"]
     _chroma(panels[-1, 0], reference, frame_rate, blank_first=False)
     changes = np.concatenate([[0], (reference[1:] != reference[:-1]).any(axis=1).cumsum()])
     _alignment(
         panels[-1, 1], (changes[:, None] == np.arange(changes[-1] + 1)).astype(float), frame_rate, with_blanks=False
     )
-    panels[-1, 0].set(title="what is played", xlabel="seconds")
+    panels[-1, 0].set_title("what is played", fontsize=9)
+    panels[-1, 0].set_xlabel("seconds")
     panels[-1, 1].set_xlabel("seconds")
     return figure
 
@@ -120,7 +122,6 @@ def _panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, An
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
     for panel in panels.flat:
         panel.tick_params(labelsize=7)
-        panel.title.set_fontsize(9)
         panel.yaxis.label.set_fontsize(8)
     return figure, panels
 

@@ -123,6 +123,7 @@ class Settings:
     seeds: tuple[int, ...] = (0, 1)
     mtd: Path | None = None
     models: Path | None = None
+    device: str = "cpu"
     threads: int | None = None
     cache: Path | None = None
     out: Path = Path("out/ddtw")
@@ -155,6 +156,7 @@ def parse(arguments: list[str] | None = None) -> Settings:
         seeds=tuple(asked.seeds if asked.seeds is not None else range(scale.n_seeds)),
         mtd=asked.mtd,
         models=asked.models,
+        device=asked.device,
         threads=asked.threads,
         cache=asked.cache,
         out=asked.out / asked.task,
@@ -195,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--validation", type=_count, help="validation tunes or pieces, in place of the scale's")
     add("--test", type=_count, help="test tunes or pieces, in place of the scale's")
     add("--epochs", type=_count, help="at most, in place of the scale's")
+    add("--device", default="cpu", help="where networks are trained; losses are computed on the CPU (default: cpu)")
     add("--threads", type=_count, help="threads of each computation (default: torch's choice)")
     add("--cache", type=Path, help="folder for rendered music (default: $DALIGN_CACHE, or torch-dalign in ~/.cache)")
     add("--out", type=Path, default=Path("out/ddtw"), help="folder of results (default: out/ddtw)")

@@ -21,7 +21,7 @@ from experiments.data.themes import REST, Recording, Theme
 from experiments.ddtw import metrics
 from experiments.ddtw.decoding import beam, greedy
 from experiments.ddtw.metrics import Floats
-from experiments.ddtw.networks import ThemeNet
+from experiments.ddtw.networks import ThemeNet, outputs
 from experiments.ddtw.settings import Settings, Single
 from experiments.ddtw.training import Trainer
 from experiments.softdtw.store import Found, Numbers
@@ -121,7 +121,7 @@ def make_loss(method: str) -> Loss:
     layer = presets.ddtw(method, blank=BLANK, normalize="paper")
 
     def loss(network: nn.Module, batch: Batch) -> Tensor:
-        scores = network(batch.features)
+        scores = outputs(network, batch.features)
         if layer.has_blank:
             return layer(scores.log_softmax(dim=2), batch.notes, batch.n_frames, batch.n_notes)
         return layer(with_free_rest(scores), batch.weak, batch.n_frames, batch.n_weak)
@@ -139,7 +139,7 @@ def with_free_rest(scores: Tensor) -> Tensor:
 
 def _strong(network: nn.Module, batch: Batch) -> Tensor:
     """Cross-entropy of each frame; rests and padding are left out."""
-    log_probabilities = with_free_rest(network(batch.features))
+    log_probabilities = with_free_rest(outputs(network, batch.features))
     cost = -log_probabilities.gather(2, batch.strong[:, :, None]).squeeze(2)
     return (cost.sum(dim=1) / batch.n_frames).mean()
 
@@ -151,7 +151,7 @@ def run(method: str, seed: int, data: Data, settings: Settings) -> Found:
     """Train a network with a method and evaluate it on the test themes."""
     size: Single = settings.scale.single
     torch.manual_seed(seed)
-    network = ThemeNet(size.channels)
+    network = ThemeNet(size.channels).to(settings.device)
     trainer = Trainer(data.train, data.validation, collate, make_loss(method))
     course = trainer.fit(network, size.schedule, seed, f"{method} {seed}")
     numbers = {
@@ -168,7 +168,7 @@ def predict(network: nn.Module, features: np.ndarray, blank: bool) -> Floats:
     """Log-probabilities (N, 13), or (N, 12) where there is no blank."""
     network.eval()
     with torch.inference_mode():
-        scores = network(torch.as_tensor(features).transpose(0, 1)[None])[0]
+        scores = outputs(network, torch.as_tensor(features).transpose(0, 1)[None])[0]
     return (scores if blank else scores[:, :REST]).log_softmax(dim=1).numpy()
 
 

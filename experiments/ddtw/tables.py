@@ -64,9 +64,9 @@ def _heading(content: Content, found: Mapping[str, Runs]) -> str:
         f"# dDTW: {title}, scale {settings['scale']}\n\n"
         f"Beside ours in brackets the figures of the paper ({paper.SOURCE}), which are of other music, of far more of "
         "it and of wider networks: what can be compared is the order of the methods, not the figures.\n\n"
-        f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}; {counts} network(s) for "
-        f"each method; {seconds / 60:.0f} minutes of training. Made by `python -m experiments.ddtw {settings['task']} "
-        f"--scale {settings['scale']}` with the sizes that follow.\n\n{_sizes(settings)}\n"
+        f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}; networks of each method: "
+        f"{counts}; {seconds / 60:.0f} minutes of training. Made by `python -m experiments.ddtw {settings['task']} "
+        f"--scale {settings['scale']}` with the sizes that follow.\n\n{_sizes(settings)}"
     )
 
 
@@ -75,7 +75,7 @@ def _sizes(settings: Mapping[str, Any]) -> str:
     channels = ", ".join(map(str, settings["channels"]))
     return (
         f"Data: {_data(settings)}; {SAMPLE_RATE / settings['hop']:.1f} frames per second. Channels of the "
-        f"network: {channels}. At most {schedule['epochs']} epochs, batches of {schedule['batch_size']}, Adam with "
+        f"network: {channels}. Epochs: at most {schedule['epochs']}, batches of {schedule['batch_size']}, Adam with "
         f"rate {schedule['rate']:g}, halved after {schedule['halve_after']} epochs without a lower validation loss, "
         f"stopped after {schedule['stop_after']}; the network with the lowest one is kept.\n"
     )
