@@ -424,6 +424,7 @@ def test_whole_run_and_its_resumption(task, tmp_path, capsys):
     text = (tmp_path / "results.md").read_text()
     for name in some:
         assert f"| {name} |" in text
+    assert "n_validation 2 (24)" in text or "n_validation 1 (8)" in text
     pictures = {"single": ["predictions.png"], "multi": ["f_measure.png", "alignments.png"]}[task]
     for name in pictures:
         assert (tmp_path / name).stat().st_size > 1000

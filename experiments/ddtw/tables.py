@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from experiments.ddtw import paper
-from experiments.ddtw.settings import METHODS, SAMPLE_RATE
+from experiments.ddtw.settings import METHODS, SAMPLE_RATE, SCALES
+
+SIZES = ("n_train", "n_validation", "n_test")
 
 Content = Mapping[str, Any]
 Runs = list[Mapping[str, Any]]
@@ -77,8 +80,19 @@ def _sizes(settings: Mapping[str, Any]) -> str:
         f"Data: {_data(settings)}; {SAMPLE_RATE / settings['hop']:.1f} frames per second. Channels of the "
         f"network: {channels}. Epochs: at most {schedule['epochs']}, batches of {schedule['batch_size']}, Adam with "
         f"rate {schedule['rate']:g}, halved after {schedule['halve_after']} epochs without a lower validation loss, "
-        f"stopped after {schedule['stop_after']}; the network with the lowest one is kept.\n"
+        f"stopped after {schedule['stop_after']}; the network with the lowest one is kept."
+        f"{_smaller(settings)}\n"
     )
+
+
+def _smaller(settings: Mapping[str, Any]) -> str:
+    """What was chosen other than the scale has it."""
+    scale = SCALES[settings["scale"]]
+    usual = dataclasses.asdict(scale.single if settings["task"] == "single" else scale.multi)
+    pairs = [(name, settings[name], usual[name]) for name in SIZES if settings[name] is not None]
+    pairs.append(("epochs", settings["schedule"]["epochs"], usual["schedule"]["epochs"]))
+    other = [f"{name} {ours} ({theirs})" for name, ours, theirs in pairs if ours != theirs]
+    return f" Not as the scale has it, in brackets: {', '.join(other)}." if other else ""
 
 
 def _data(settings: Mapping[str, Any]) -> str:
