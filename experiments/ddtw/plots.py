@@ -81,8 +81,11 @@ def _chroma(panel: Any, probabilities: Floats, frame_rate: float, blank_first: b
 
 
 def _alignment(panel: Any, alignment: Floats, frame_rate: float, with_blanks: bool) -> None:
-    """Targets upwards; with blanks between them these rows are red."""
-    weight = np.clip(alignment.T, 0, 1)
+    """Targets upwards; with blanks between them these rows are red.
+
+    The weights of each frame are divided by their sum: as gradients they are small where a step's weight is.
+    """
+    weight = (alignment / np.maximum(alignment.sum(axis=1, keepdims=True), 1e-9)).T
     shades = np.repeat(1 - weight[:, :, None], 3, axis=2)
     if with_blanks:
         shades[0::2, :, 0] = 1
