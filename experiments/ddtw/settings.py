@@ -102,7 +102,7 @@ SCALES = {
     "small": Scale(
         n_seeds=2,
         single=Single(1792, 120, 24, 50, (16, 8, 8, 8, 8), Schedule(30, 2, 3e-3, 4, 10)),
-        multi=Multi(1024, 40, 8, 16, 48.0, 250, 250, (8, 8, 8, 1), Schedule(10, 1, 2e-3, 2, 5)),
+        multi=Multi(1024, 32, 8, 16, 48.0, 250, 250, (8, 8, 8, 1), Schedule(8, 1, 2e-3, 2, 5)),
     ),
     "paper": Scale(
         n_seeds=5,
