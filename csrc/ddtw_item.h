@@ -145,8 +145,8 @@ static inline ddtw_weight_sums ddtw_cut_weight_sums(const dalign_ddtw_args *a, d
   return w;
 }
 
-static inline void ddtw_fill_item(const dalign_ddtw_args *a, void *array, int is_float, int64_t item, int64_t n, int64_t m,
-                           double inside) {
+static inline void ddtw_fill_item(const dalign_ddtw_args *a, void *array, int is_float, int64_t item, int64_t n,
+                                  int64_t m, double inside) {
   for (int64_t i = 0; i < a->n; i++)
     for (int64_t j = 0; j < a->m; j++)
       ddtw_put(array, is_float, (item * a->n + i) * a->m + j, i < n && j < m ? inside : 0);
