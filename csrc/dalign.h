@@ -436,7 +436,8 @@ dalign_status dalign_ctc_align_f64(const dalign_ctc_args *args, const dalign_ctc
  *   along the path, the derivative of value along Omega
  *
  * (the temporal term of DILATE, Le Guen and Thome 2019). From features and with a formula for Omega nothing of size n m is
- * stored. Gradients are those of grad_value value + grad_functional T. */
+ * stored. Gradients are those of grad_value value + grad_functional T. gamma is in effect at least what doubles need to tell
+ * paths apart, as for softdtw. */
 typedef enum {
   DALIGN_PENALTY_SQUARED = 0,  /* (i - j)^2 */
   DALIGN_PENALTY_ABSOLUTE = 1, /* |i - j| */

@@ -50,46 +50,12 @@ static void FN(sweep_block_)(waves *w) {
   }
 }
 
-/* Z gains what ends in wave t. */
-static void FN(add_ends_)(waves *w, int64_t t) {
-  const FN(span) s = FN(span_)(w, t, &w->it.args->end, 1);
-  const lanes_row p = FN(prefix_row_)(w, t);
-  for (int64_t k = s.low; k <= s.high; k++) {
-    if (p.m[k] == 0) continue;
-    const double cost = ddtw_end(&w->it, FN(row_of_)(w, t, k), FN(column_of_)(w, t, k));
-    if (cost == INFINITY) continue;
-    double e;
-    const double m = FN(boltzmann_)(w, cost, &e) * (double)p.m[k];
-    e += (double)p.e[k] + w->base;
-    if (w->sum_m == 0) w->sum_e = e;
-    const double largest = e > w->sum_e ? e : w->sum_e;
-    w->sum_m = w->sum_m * exp2(w->sum_e - largest) + m * exp2(e - largest);
-    w->sum_e = largest;
-  }
-}
-
-static void FN(forward_)(waves *w) {
-  const int64_t count = (w->waves + w->block - 1) / w->block;
-  FN(keep_nothing_)(w);
-  w->sum_m = 0, w->sum_e = 0;
-  for (int64_t block = 0; block < count; block++) {
-    FN(enter_block_)(w, block);
-    if (w->fit != WAVES_FIT) return;
-    FN(restore_waves_)(w, block);
-    FN(sweep_block_)(w);
-    for (int64_t t = w->first; t < w->end; t++) FN(add_ends_)(w, t);
-    if (block + 1 < count) FN(keep_waves_)(w, block);
-    if (w->fit != WAVES_FIT) return;
-  }
-}
-
 /* ------------------------------------------------------------------------------------------------ backward */
 
 /* B: what follows a cell. */
-DALIGN_INLINE scaled FN(follow_)(const waves *w, const lanes_row *next, int steps, int64_t k) {
+DALIGN_INLINE scaled FN(follow_)(const lanes_row *next, int steps, int64_t k) {
   scaled terms[DALIGN_DDTW_STEPS];
   for (int s = 0; s < steps; s++) terms[s] = FN(load_lanes_)(next[s], k);
-  (void)w;
   return FN(sum_)(terms, steps);
 }
 
@@ -156,7 +122,7 @@ DALIGN_INLINE void FN(backward_wave_)(waves *w, int64_t t, const FN(wave) * v, F
   for (int64_t k = FN(begin_)(w, t); k < FN(end_)(w, t); k += LANES) {
     const vec c = v_load(cost + k);
     const scaled p = FN(load_lanes_)(prefix, k);
-    scaled b = FN(follow_)(w, next, steps, k);
+    scaled b = FN(follow_)(next, steps, k);
     if (FN(meets_)(ends, k)) {
       const scaled both[2] = {b, FN(end_factors_)(w, t, k, 1, w->ring_base)};
       FN(add_end_slopes_)(w, t, k, FN(share_of_)(p, both[1], z));
@@ -204,22 +170,6 @@ static void FN(backward_block_)(waves *w) {
   }
 }
 
-/* Nothing follows the last wave. */
-static void FN(backward_)(waves *w) {
-  const int64_t count = (w->waves + w->block - 1) / w->block;
-  FN(clear_lanes_)(w->ring, 0, (w->steps + 1) * (w->back + 1) * w->ring_pitch);
-  w->mean_cost = 0, w->ring_base = 0;
-  for (int64_t block = count - 1; block >= 0; block--) {
-    FN(enter_block_)(w, block);
-    FN(restore_waves_)(w, block);
-    FN(sweep_block_)(w);
-    FN(backward_block_)(w);
-    if (!w->is_trial) FN(unload_block_)(w);
-    FN(rebase_ring_)(w);
-    if (w->fit != WAVES_FIT) return;
-  }
-}
-
 /* Whether the way back adds to what the caller has, and so cannot be begun again in another element type. */
 static int FN(adds_)(const waves *w) {
   const dalign_ddtw_args *a = w->it.args;
@@ -231,18 +181,10 @@ static int FN(adds_)(const waves *w) {
 /* WAVES_FIT, and the results stand; or why this element type is not the right one. */
 static waves_fit FN(run_waves_)(waves *w, ddtw_item it) {
   const dalign_ddtw_args *a = it.args;
-  w->it = it;
-  w->fit = WAVES_FIT;
-  w->reach = INFINITY;
-  w->width = w->order == WAVES_ROWS ? it.m : it.n;
-  w->waves = w->order == WAVES_ROWS ? it.n : w->order == WAVES_COLUMNS ? it.m : it.n + it.m - 1;
-  FN(set_rates_)(w, FN(prepare_weights_)(w), a->gamma);
-  if (w->fit != WAVES_FIT) return w->fit;
-  FN(forward_)(w);
+  FN(enter_item_)(w, it, a->gamma, INFINITY);
+  if (w->fit == WAVES_FIT) FN(go_forward_)(w, FN(sweep_block_));
   if (w->fit == WAVES_TOO_FAR) return w->fit;
-  if (w->fit == WAVES_NAN) w->sum_m = NAN;
-  const double ln2 = .69314718055994530942;
-  const double value = w->sum_m == 0 ? INFINITY : -a->gamma * (log(w->sum_m) + ln2 * w->sum_e);
+  const double value = w->fit == WAVES_NAN ? NAN : FN(value_)(w);
   ddtw_put(a->value, it.is_float, it.item, value);
   if (!ddtw_needs_gradient(a)) return WAVES_FIT;
   if (!(value < INFINITY)) {
@@ -251,10 +193,10 @@ static waves_fit FN(run_waves_)(waves *w, ddtw_item it) {
   }
   ddtw_clear_gradients(&it, &w->weights);
   w->is_trial = FN(adds_)(w);
-  FN(backward_)(w);
+  FN(go_back_)(w, FN(sweep_block_), FN(backward_block_));
   if (w->fit == WAVES_FIT && w->is_trial) {
     w->is_trial = 0;
-    FN(backward_)(w);
+    FN(go_back_)(w, FN(sweep_block_), FN(backward_block_));
   }
   if (w->fit != WAVES_FIT) return w->fit;
   ddtw_hand_out_weights(&it, &w->weights);

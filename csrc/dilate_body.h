@@ -57,8 +57,8 @@ DALIGN_INLINE twin FN(normalise_twin_)(twin v) {
 
 DALIGN_INLINE twin FN(mask_twin_)(twin v, const REAL *allow, int64_t k) {
   if (!allow) return v;
-  const vec open = v_loadu(allow + k), bar = v_mul(v_sub(open, v_set1(1)), v_set1(-SCALED_NONE));
-  const twin w = {v_mul(v.m, open), v_add(v.e, bar), v_mul(v.q, open)};
+  const vec open = v_loadu(allow + k);
+  const twin w = {v_mul(v.m, open), v_add(v.e, FN(bar_)(open)), v_mul(v.q, open)};
   return w;
 }
 
@@ -129,40 +129,6 @@ static void FN(sweep_twins_)(waves *w) {
       FN(forward_twins_)(w, t, &v, 1, 3);
     else
       FN(forward_twins_)(w, t, &v, w->unit, w->steps);
-  }
-}
-
-/* Z and its tangent gain what ends in wave t. */
-static void FN(add_twin_ends_)(waves *w, int64_t t) {
-  const FN(span) s = FN(span_)(w, t, &w->it.args->end, 1);
-  const lanes_row p = FN(prefix_row_)(w, t);
-  for (int64_t k = s.low; k <= s.high; k++) {
-    if (p.m[k] == 0) continue;
-    const double cost = ddtw_end(&w->it, FN(row_of_)(w, t, k), FN(column_of_)(w, t, k));
-    if (cost == INFINITY) continue;
-    double e;
-    const double m = FN(boltzmann_)(w, cost, &e);
-    e += (double)p.e[k] + w->base;
-    if (w->sum_m == 0) w->sum_e = e;
-    const double largest = e > w->sum_e ? e : w->sum_e, old = exp2(w->sum_e - largest), new = m *exp2(e - largest);
-    w->sum_m = w->sum_m * old + new *(double)p.m[k];
-    w->sum_q = w->sum_q * old + new *(double)p.q[k];
-    w->sum_e = largest;
-  }
-}
-
-static void FN(forward_path_)(waves *w) {
-  const int64_t count = (w->waves + w->block - 1) / w->block;
-  FN(keep_nothing_)(w);
-  w->sum_m = w->sum_e = w->sum_q = 0;
-  for (int64_t block = 0; block < count; block++) {
-    FN(enter_block_)(w, block);
-    if (w->fit != WAVES_FIT) return;
-    FN(restore_waves_)(w, block);
-    FN(sweep_twins_)(w);
-    for (int64_t t = w->first; t < w->end; t++) FN(add_twin_ends_)(w, t);
-    if (block + 1 < count) FN(keep_waves_)(w, block);
-    if (w->fit != WAVES_FIT) return;
   }
 }
 
@@ -257,7 +223,7 @@ static void FN(backward_path_block_)(waves *w) {
   FN(wave) v;
   const double along = FN(grad_functional_)(w);
   const FN(upstream) u = {v_set1((REAL)(ddtw_factor(&w->it) / w->sum_m)),
-                          v_set1((REAL)(-along / (w->sum_m * w->it.args->gamma))), v_set1((REAL)(along / w->sum_m)),
+                          v_set1((REAL)(-along / (w->sum_m * w->gamma))), v_set1((REAL)(along / w->sum_m)),
                           v_set1((REAL)(w->sum_q / w->sum_m)), v_set1((REAL)(w->base + w->ring_base - w->sum_e))};
   for (int64_t t = w->end - 1; t >= w->first; t--) {
     FN(open_wave_)(w, t, &v);
@@ -266,21 +232,6 @@ static void FN(backward_path_block_)(waves *w) {
       FN(backward_twins_)(w, t, &v, u, 1, 3, 1);
     else
       FN(backward_twins_)(w, t, &v, u, w->unit, w->steps, w->channels);
-  }
-}
-
-static void FN(backward_path_)(waves *w) {
-  const int64_t count = (w->waves + w->block - 1) / w->block;
-  FN(clear_lanes_)(w->ring, 0, (w->steps + 1) * (w->back + 1) * w->ring_pitch);
-  w->mean_cost = 0, w->ring_base = 0;
-  for (int64_t block = count - 1; block >= 0; block--) {
-    FN(enter_block_)(w, block);
-    FN(restore_waves_)(w, block);
-    FN(sweep_twins_)(w);
-    FN(backward_path_block_)(w);
-    FN(unload_block_)(w);
-    FN(rebase_ring_)(w);
-    if (w->fit != WAVES_FIT) return;
   }
 }
 
@@ -309,32 +260,25 @@ static void FN(finish_frames_)(const waves *w) {
                              p->grad_x ? (char *)p->grad_x + x_at : NULL, p->grad_y ? (char *)p->grad_y + y_at : NULL);
 }
 
-static void FN(set_reach_)(waves *w) {
-  const int64_t n = w->it.n, m = w->it.m;
-  w->reach = w->path->band < 0 || n + m == 2 ? INFINITY : w->path->band * (double)((n > m ? n : m) - 1);
+/* Of the band, in |i (m-1) - j (n-1)|. */
+static double FN(reach_)(const waves *w, ddtw_item it) {
+  if (w->path->band < 0 || it.n + it.m == 2) return INFINITY;
+  return w->path->band * (double)((it.n > it.m ? it.n : it.m) - 1);
 }
 
-/* gamma: that of args, or what takes its place where doubles tell no paths apart. */
+/* WAVES_FIT, and the results stand; or why this element type, or this gamma, is not the right one. */
 static waves_fit FN(run_path_)(waves *w, ddtw_item it, double gamma) {
   const dalign_dilate_args *p = w->path;
-  w->it = it;
-  w->fit = WAVES_FIT;
-  w->width = w->order == WAVES_ROWS ? it.m : it.n;
-  w->waves = w->order == WAVES_ROWS ? it.n : w->order == WAVES_COLUMNS ? it.m : it.n + it.m - 1;
-  FN(set_reach_)(w);
-  FN(set_rates_)(w, FN(prepare_weights_)(w), gamma);
+  FN(enter_item_)(w, it, gamma, FN(reach_)(w, it));
   if (w->fit == WAVES_FIT) FN(prepare_frames_)(w);
-  w->sum_m = 0;
-  if (w->fit == WAVES_FIT) FN(forward_path_)(w);
+  if (w->fit == WAVES_FIT) FN(go_forward_)(w, FN(sweep_twins_));
   if (w->fit == WAVES_TOO_FAR) return w->fit;
-  if (w->fit == WAVES_NAN) w->sum_m = w->sum_q = NAN;
-  const double ln2 = .69314718055994530942;
-  const double value = w->sum_m == 0 ? INFINITY : -gamma * (log(w->sum_m) + ln2 * w->sum_e);
-  dilate_put_values(p, &it, value, w->sum_m == 0 ? 0 : w->sum_q / w->sum_m);
+  const double value = w->fit == WAVES_NAN ? NAN : FN(value_)(w);
+  dilate_put_values(p, &it, value, value < INFINITY ? w->sum_q / w->sum_m : isnan(value) ? NAN : 0);
   if (!dilate_needs_gradient(p)) return WAVES_FIT;
-  dilate_fill_gradients(p, &it, !(value < INFINITY) && isnan(value) ? NAN : 0);
+  dilate_fill_gradients(p, &it, isnan(value) ? NAN : 0);
   if (!(value < INFINITY)) return WAVES_FIT;
-  FN(backward_path_)(w);
+  FN(go_back_)(w, FN(sweep_twins_), FN(backward_path_block_));
   if (w->fit != WAVES_FIT) return w->fit;
   FN(finish_frames_)(w);
   if (p->lattice.mean_cost) p->lattice.mean_cost[it.item] = w->mean_cost;

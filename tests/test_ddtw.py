@@ -1024,3 +1024,11 @@ def test_derivatives_of_what_is_not_there_are_refused():
         torch.ops.dalign.ddtw(*op_arguments(torch.float32, False), "max", None, *[False] * 5)
     with pytest.raises(RuntimeError, match="grad_value must have the shape"):
         torch.ops.dalign.ddtw(*op_arguments(torch.float32, False), "softmin", torch.ones(3), True, *[False] * 4)
+
+
+def test_a_second_backward_gives_the_same_gradient() -> None:
+    cost = torch.rand(3, 6, 5, requires_grad=True)
+    values = functional.ddtw(cost, 0.5)
+    weights = torch.tensor([1.0, -2.0, 0.5])
+    first, second = (torch.autograd.grad(values, cost, weights, retain_graph=True)[0].clone() for _ in range(2))
+    assert torch.equal(first, second)

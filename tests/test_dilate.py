@@ -220,6 +220,18 @@ def test_nan_and_blocked_cells_touch_their_item_alone() -> None:
     assert functional.expected_cost(cost, "squared")[1] == 0
 
 
+def test_where_doubles_tell_no_paths_apart_it_is_hard_dtw() -> None:
+    cost = (1e9 * torch.rand(2, 7, 6, dtype=EXACT)).requires_grad_()
+    loss = dalign.DILATE(0.5, 1e-9, "absolute", metric="precomputed", reduction="none")
+    _, shape, temporal = loss(cost, return_parts=True)
+    torch.testing.assert_close(shape, functional.dtw(cost.detach()))
+    for b, path in enumerate(dalign.dtw_path(cost.detach(), metric="precomputed")):
+        i, j = path.unbind(1)
+        torch.testing.assert_close(temporal[b] * 42, (i - j).abs().sum().to(EXACT))
+        (grad,) = torch.autograd.grad(shape[b] + temporal[b], cost, retain_graph=True)
+        assert torch.equal(grad[b].nonzero(), path)
+
+
 def test_a_given_penalty_is_not_looked_at_where_no_path_comes_by() -> None:
     cost = torch.rand(1, 5, 5, dtype=EXACT)
     cost[0, 4, 0] = torch.inf

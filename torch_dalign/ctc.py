@@ -517,14 +517,14 @@ def _multi_label_problem(x: Tensor, y: Tensor, x_lengths: Lengths | None, y_leng
     lengths = _all_or(y_lengths, "y_lengths", batch, sets.shape[1])
     sets = sets.detach().to(frames.dtype).masked_fill(_checks.padding(sets.shape[1], lengths).unsqueeze(2), 0)
     frames = frames.masked_fill(_checks.padding(longest, inputs).unsqueeze(2), 0)
-    return _Problem(_set_log_probs(frames, sets), Targets(_set_classes(sets), inputs, lengths, 0), True)
+    return _Problem(set_log_probs(frames, sets), Targets(_set_classes(sets), inputs, lengths, 0), True)
 
 
 def _all_or(value: Lengths | None, name: str, batch: int, longest: int) -> Tensor:
     return torch.full((batch,), longest) if value is None else _lengths(value, name, batch, longest)
 
 
-def _set_log_probs(x: Tensor, y: Tensor) -> Tensor:
+def set_log_probs(x: Tensor, y: Tensor) -> Tensor:
     """(B, N, 1 + M): cross entropies of the blank's activity with 1, and of all activities with (0, set)."""
     blank = CostFunction.apply(x[:, :, :1], x.new_ones((x.shape[0], 1, 1)), "bce")
     if y.shape[1] == 0:

@@ -361,8 +361,8 @@ def _check_penalty(penalty: object, shape: tuple[int, ...] | None) -> None:
 
 # ---------------------------------------------------------------- autograd
 
+#: In the order of step_weights: down (1, 0), right (0, 1), diagonal (1, 1).
 _STEPS = [number for step in THREE_STEPS for number in step]
-#: The three steps in the order of step_weights: down (1, 0), right (0, 1), diagonal (1, 1).
 
 
 class PathFunction(BatchedFunction):

@@ -33,7 +33,8 @@ from torch import Tensor
 
 from . import _checks
 from ._modules import SmoothedLoss
-from .cost import LOG_FLOOR, pairwise
+from .cost import pairwise
+from .ctc import set_log_probs
 from .ddtw import THREE_STEPS, Step, _Problem, _problem
 
 __all__ = ["DDTWPreset", "GammaAnnealing", "ddtw", "names"]
@@ -278,11 +279,10 @@ class DDTWPreset(SmoothedLoss):
             return pairwise(x, targets if targets.dim() == 2 else targets.to(x.dtype), self._metric(targets))
         if targets.dim() == 2:
             return pairwise(x, _with_blanks(targets, self.blank), "nll")
-        on = x[..., :1]
-        labels = pairwise(x[..., 1:], targets.to(x.dtype), "bce") - _clamped_log(1 - on)
-        blanks = -_clamped_log(on).expand(-1, -1, targets.shape[1] + 1)
-        both = torch.stack((blanks[..., :-1], labels), 3).flatten(2)
-        return torch.cat((both, blanks[..., -1:]), 2)
+        each = torch.arange(1, targets.shape[1] + 1).expand(
+            targets.shape[:2]
+        )  # a class for each target, 0 for the blank
+        return pairwise(set_log_probs(x, targets.to(x.dtype)), _with_blanks(each, 0), "nll")
 
     def _metric(self, targets: Tensor) -> str:
         if self.metric is not None:
@@ -366,12 +366,6 @@ def _stretched(targets: Tensor, count: Tensor | None, frames: Tensor | None, lon
     n = torch.tensor(longest) if frames is None else frames[:, None]
     at = (torch.arange(longest) * m // n).clamp(max=targets.shape[1] - 1).expand(targets.shape[0], -1)
     return targets.gather(1, at if targets.dim() == 2 else at[..., None].expand(-1, -1, targets.shape[2]))
-
-
-def _clamped_log(p: Tensor) -> Tensor:
-    """log p, at least -100; its gradient is 0 where it is clamped."""
-    free = p.detach() > math.exp(LOG_FLOOR) if p.dtype == torch.float64 else p.detach() > 0
-    return torch.where(free, torch.where(free, p, 1).log(), LOG_FLOOR)
 
 
 # ---------------------------------------------------------------- annealing
