@@ -124,5 +124,10 @@ def time_bars(spread: Spread, cells: int) -> tuple[float, float]:
     return (spread.median - spread.minimum) * 1e9 / cells, (spread.maximum - spread.median) * 1e9 / cells
 
 
+def number(height: float) -> str:
+    """Three digits, without a power of ten."""
+    return f"{height:.0f}" if height >= 100 else f"{height:.3g}"
+
+
 def _short(length: float) -> str:
     return f"{length / 1024:g}k" if length >= 1024 and length % 1024 == 0 else f"{length:g}"

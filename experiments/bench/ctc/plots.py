@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..plots import Picture, make_panels, style_of, with_legend
+from ..plots import Picture, make_panels, number, style_of, with_legend
 from ..report import threads_named, unique
 from .report import Report
 
@@ -29,7 +29,7 @@ def _bars(report: Report, task: str) -> Any:
             colour, _ = style_of(report, row.peer)
             assert row.time is not None
             bar = panel.bar([place], [row.time.median * 1e3], color=colour, label=row.peer)
-            panel.bar_label(bar, fmt="%.3g", fontsize=8, padding=2)
+            panel.bar_label(bar, fmt=number, fontsize=8, padding=2)
         panel.set_yscale("log")
         panel.set_xticks([])
         panel.set_xlabel("")

@@ -34,9 +34,11 @@ def _speeds(report: Report) -> Iterator[Figure]:
 def _against_plain(report: Report) -> Iterator[Figure]:
     for setting in (CTC_A.name, SDTW_E.name):
         ours = _nanoseconds(report, setting, OURS)
-        for peer, bound in ((PLAIN, FASTER_THAN_PLAIN), (AUTOGRAD, None)):
+        for peer in (AUTOGRAD, PLAIN):
             name = f"times faster than {peer}, {setting}, B = {MAIN_BATCH}, N = {LENGTH}, one thread"
-            yield Figure(name, _quotient(_nanoseconds(report, setting, peer), ours), bound, higher_is_better=True)
+            yield Figure(
+                name, _quotient(_nanoseconds(report, setting, peer), ours), FASTER_THAN_PLAIN, higher_is_better=True
+            )
 
 
 def _threads(report: Report) -> Iterator[Figure]:

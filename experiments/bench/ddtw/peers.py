@@ -8,16 +8,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import ctc_loss
 
+from .. import antidiagonal
 from ..packages import OwnPackage, Package
 from ..softdtw import peers as softdtw
 from ..softdtw.peers import Outcome, differentiate
 from . import problems
 from .plain import by_autograd
 from .problems import CTC, DDTW, DDTW_CTC, LOSSES, SOFT_DTW, Case, Inputs
-from .settings import SETTINGS
+from .settings import SDTW_E, SETTINGS
 
 PLAIN = "plain PyTorch"
 AUTOGRAD = "plain PyTorch, autograd"
+ANTI_DIAGONALS = "plain PyTorch, autograd, anti-diagonals"
 TORCH_CTC = "torch ctc_loss"
 
 
@@ -91,6 +93,18 @@ class Autograd(Peer):
         return lambda: differentiate(lambda cost: value(cost, weights), (given.x,), backward=True)
 
 
+class AntiDiagonals(Peer):
+    """Soft-DTW's lattice with autograd, which has fewer operations along anti-diagonals than in rows."""
+
+    name = ANTI_DIAGONALS
+
+    def offers(self, task: str) -> bool:
+        return task == SDTW_E.name
+
+    def call(self, case: Case, given: Inputs) -> Callable[[], Outcome]:
+        return lambda: differentiate(lambda cost: antidiagonal.soft_dtw(cost, 1.0), (given.x,), backward=True)
+
+
 class TorchCTC(Peer):
     """PyTorch's own CTC loss."""
 
@@ -134,5 +148,5 @@ def _lengths(case: Case) -> tuple[Tensor, Tensor]:
     return torch.full((case.batch,), case.length), torch.full((case.batch,), case.columns)
 
 
-ALL: tuple[type[Peer], ...] = (Dalign, PlainTorch, Autograd, TorchCTC, Pysdtw)
+ALL: tuple[type[Peer], ...] = (Dalign, PlainTorch, Autograd, AntiDiagonals, TorchCTC, Pysdtw)
 assert set(LOSSES).isdisjoint(SETTINGS)

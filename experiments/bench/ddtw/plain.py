@@ -26,7 +26,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from .. import antidiagonal
 from .settings import Setting
 
 FAR = 1e30  # stands for inf, so that differences stay numbers
@@ -311,13 +310,10 @@ ByAutograd = Callable[[Tensor, "Tensor | None"], Tensor]
 
 
 def by_autograd(setting: Setting) -> ByAutograd | None:
-    """Softmin's lattice as most would write it: costs (B, N, M) and weights in, gamma = 1. None: not written."""
-    if setting.smoothing != "softmin":
+    """Softmin row by row as most would write it: costs (B, N, M) and weights in, gamma = 1. None: not written."""
+    if setting.smoothing != "softmin" or any(i == 0 and j > 1 for i, j in setting.steps):
         return None
-    if all(i > 0 for i, _ in setting.steps):
-        return lambda cost, weights: _rows_by_autograd(cost, setting, weights)
-    is_unit = set(setting.label) == {1.0}
-    return (lambda cost, weights: antidiagonal.soft_dtw(cost, 1.0)) if is_unit else None
+    return lambda cost, weights: _rows_by_autograd(cost, setting, weights)
 
 
 def _rows_by_autograd(cost: Tensor, setting: Setting, weights: Tensor | None) -> Tensor:
@@ -326,21 +322,38 @@ def _rows_by_autograd(cost: Tensor, setting: Setting, weights: Tensor | None) ->
     first, *rows = cost.unbind(1)
     start = torch.full_like(first, -FAR)
     start[:, : setting.sides] = -first[:, : setting.sides]
+    current = _along(start, first, setting, weights)
     nothing = pad(torch.full_like(first, -FAR), (farthest, 0), value=-FAR)
-    last = [pad(start, (farthest, 0), value=-FAR)] + [nothing] * max(i for i, _ in setting.steps)
-    current = start
+    last = [pad(current, (farthest, 0), value=-FAR)] + [nothing] * max(i for i, _ in setting.steps)
     for row in rows:
-        parts = []
-        for step, (i, j) in enumerate(setting.steps):
-            came = last[i - 1][:, farthest - j : farthest - j + row.shape[1]]
-            parts.append(came - (row if weights is None else _times(weights[..., step], row)))
+        parts = [
+            last[i - 1][:, farthest - j : farthest - j + row.shape[1]] - _times(weights, step, row)
+            for step, (i, j) in enumerate(setting.steps)
+            if i > 0
+        ]
         current = parts[0]
         for part in parts[1:]:
             current = torch.logaddexp(current, part)
+        current = _along(current, row, setting, weights)
         last = [pad(current, (farthest, 0), value=-FAR), *last[:-1]]
     return -current[:, -setting.sides :].logsumexp(1)
 
 
-def _times(weights: Tensor, row: Tensor) -> Tensor:
-    """W c, far above all costs where a step is blocked."""
-    return torch.where(weights.isinf(), FAR, weights.masked_fill(weights.isinf(), 1) * row)
+def _along(scores: Tensor, row: Tensor, setting: Setting, weights: Tensor | None) -> Tensor:
+    """Join the paths that go on inside the row, all at once.
+
+    With s the scores of what comes from other rows and S the sums of W c up to a column, a(m) = log(exp(s(m)) +
+    exp(a(m-1) - W c(m))) is the same as a(m) + S(m) = log sum_{k <= m} exp(s(k) + S(k)).
+    """
+    if (0, 1) not in setting.steps:
+        return scores
+    sums = _times(weights, setting.steps.index((0, 1)), row).cumsum(1)
+    return (scores + sums).logcumsumexp(1) - sums
+
+
+def _times(weights: Tensor | None, step: int, row: Tensor) -> Tensor:
+    """W c of a step, far above all costs where it is blocked."""
+    if weights is None:
+        return row
+    own = weights[..., step]
+    return torch.where(own.isinf(), FAR, own.masked_fill(own.isinf(), 1) * row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..plots import COLOURS, Picture, make_panels, own_name, style_of, with_legend
+from ..plots import COLOURS, Picture, make_panels, number, own_name, style_of, with_legend
 from ..report import threads_named, unique
 from .paper import DEVICE, LOSSES, TABLE_VI
 from .report import CTC_SHAPES, LATTICE, TABLE, Report, Row
@@ -107,7 +107,7 @@ def _bars(
         at = groups.index(group_of(row)) + (peers.index(row.peer) - (len(peers) - 1) / 2) * width
         colour, _ = style_of(report, row.peer)
         bar = panel.bar([at], [height], width, color=colour, label=row.peer)
-        panel.bar_label(bar, fmt="%.3g", fontsize=6, padding=1)
+        panel.bar_label(bar, fmt=number, fontsize=6, padding=1)
     panel.set_yscale("log")
     upright = len(groups) > 4
     panel.set_xticks(range(len(groups)), groups, rotation=40 if upright else 0, ha="right" if upright else "center")
