@@ -465,6 +465,100 @@ size_t dalign_dilate_workspace_f64(const dalign_dilate_args *args);
 dalign_status dalign_dilate_f32(const dalign_dilate_args *args, int64_t begin, int64_t end, void *workspace);
 dalign_status dalign_dilate_f64(const dalign_dilate_args *args, int64_t begin, int64_t end, void *workspace);
 
+/* ---------------------------------------------------------------- gdtw: time warping in continuous time (DecDTW)
+ *
+ *   minimise over phi   F(phi) = sum_i w_i L(x_i - y(phi_i)) + sum_i lambda_i dt_i R((phi_{i+1} - phi_i) / dt_i - s0)
+ *   subject to          slope_min_i dt_i <= phi_{i+1} - phi_i <= slope_max_i dt_i
+ *                       band_min_i <= phi_i <= band_max_i,   first <= phi_i <= last time of y
+ *
+ * x_i are the frames of x, the knots, at times t_0 < .. < t_{n-1}; dt_i = t_{i+1} - t_i, w_i the weights of the trapezoidal
+ * rule (1 for a single knot). y(.) interpolates y's frames linearly between its times; of a single frame it is constant and
+ * phi its time. L(e) = sum_d l(e_d). Xu, Garg, Milford and Gould 2023, equations 4 to 6; csrc/gdtw.c tells how it is solved.
+ *
+ * All numbers but the features are double, so float features have the same warp as their exact values in double.
+ * An item's result is a local minimum that satisfies the conditions of Karush, Kuhn and Tucker up to rounding; the quality
+ * says how much work goes into finding the global one. Gradients are those of phi by the implicit function theorem. Where
+ * constraints are degenerate (counts) they are those of one side. */
+typedef enum {
+  DALIGN_GDTW_SQUARES = 0, /* e^2 */
+  DALIGN_GDTW_POWER =
+      1, /* |e|^p, p > 1: p = 1 has kinks inside of y's segments, which the solver does not know; take Huber */
+  DALIGN_GDTW_HUBER = 2 /* e^2 if |e| <= p, else 2 p |e| - p^2, p > 0 */
+} dalign_gdtw_penalty;
+typedef enum { DALIGN_GDTW_FAST = 0, DALIGN_GDTW_DEFAULT = 1, DALIGN_GDTW_THOROUGH = 2 } dalign_gdtw_quality;
+
+typedef enum {
+  DALIGN_GDTW_OPTIMAL = 0,
+  DALIGN_GDTW_INFEASIBLE = 1,    /* no warp meets all constraints: phi NaN, objective +inf, gradients 0 */
+  DALIGN_GDTW_NOT_CONVERGED = 2, /* phi is feasible, the objective its F; gradients 0 */
+  DALIGN_GDTW_INVALID =
+      3 /* a NaN; infinite features, times, s0 or lambda; times that do not grow; lambda < 0. All NaN */
+} dalign_gdtw_status;
+
+/* Forward counts for each item, in this order: */
+enum {
+  DALIGN_GDTW_DEGENERATE = 0, /* superfluous pins: knots held in a group of tied knots that another pin holds already */
+  DALIGN_GDTW_SINGULAR = 1,   /* directions in which F is flat: phi does not move along them in the gradient */
+  DALIGN_GDTW_WEAK = 2,       /* active constraints without force: derivatives differ from side to side */
+  DALIGN_GDTW_STEPS = 3,      /* Newton steps */
+  DALIGN_GDTW_COUNTS = 4
+};
+
+/* A number for each knot or edge: of item b, number i it is at[b * item + i * step]. at NULL: not given. */
+typedef struct {
+  const double *at;
+  int64_t item, step;
+} dalign_series;
+
+typedef struct {
+  int64_t batch, n, m, d;               /* n, m <= DALIGN_GDTW_LONGEST */
+  const void *x, *y;                    /* (batch, n, d), (batch, m, d) */
+  const int64_t *x_lengths, *y_lengths; /* (batch,) in [1, n], [1, m]; NULL: all full */
+  dalign_series x_times, y_times;       /* growing; not given: uniform on [0, 1] by the item's own length */
+  dalign_series reg_weight;             /* lambda >= 0 of n - 1 edges; must be given */
+  /* s0 of the item. Not given: y's duration / x's where both ends are fixed; else 1 with times of x or y, and without one
+   * frame of y for each of x, (n - 1) / (m - 1) with the item's own lengths (0 for m = 1). */
+  dalign_series nominal_slope;
+  dalign_series slope_min, slope_max; /* of n - 1 edges, may be infinite; not given: 0, +inf */
+  dalign_series band_min, band_max;   /* of n knots, in y's time, may be infinite; not given: none */
+  int fixed_start, fixed_end;         /* whether phi begins at y's first time, ends at its last */
+  dalign_gdtw_penalty loss, regularizer;
+  double loss_parameter, regularizer_parameter; /* p */
+  dalign_gdtw_quality quality;
+
+  /* Written by forward, read by backward (with all of the above unchanged). */
+  double *phi;       /* (batch, n), behind the item's knots its last number */
+  double *objective; /* (batch,) F */
+  int32_t *status;   /* (batch,) dalign_gdtw_status */
+  int32_t *state;    /* (batch, n, 3) segment of y, pin, tie to the next knot */
+  int64_t
+      *blocked; /* (batch,) the first knot that no warp reaches of an infeasible item, else -1; NULL: not asked for */
+  int64_t *counts; /* (batch, DALIGN_GDTW_COUNTS); NULL: not asked for */
+
+  /* Backward: results (batch, ..) for each item, even where items share an input. Each may be NULL. */
+  const double *grad_phi;                  /* (batch, n), NULL: zeros. Not looked at behind the item's knots */
+  const double *grad_objective;            /* (batch,), NULL: zeros */
+  void *grad_x, *grad_y;                   /* (batch, n, d), (batch, m, d) of the features' type */
+  double *grad_x_times, *grad_y_times;     /* (batch, n), (batch, m): also through s0 where it is not given */
+  double *grad_reg_weight;                 /* (batch, n - 1), as the next two */
+  double *grad_slope_min, *grad_slope_max; /* where smin = smax: to the one that the force is against */
+  double *grad_nominal_slope;              /* (batch,), 0 where s0 is not given */
+  double *grad_band_min, *grad_band_max; /* (batch, n), 0 where y's ends bind instead; half each where they are equal */
+} dalign_gdtw_args;
+enum { DALIGN_GDTW_LONGEST = 1 << 20 };
+
+/* Bytes that one call (one thread) of the functions below needs. */
+size_t dalign_gdtw_workspace_f32(const dalign_gdtw_args *args);
+size_t dalign_gdtw_workspace_f64(const dalign_gdtw_args *args);
+size_t dalign_gdtw_backward_workspace_f32(const dalign_gdtw_args *args);
+size_t dalign_gdtw_backward_workspace_f64(const dalign_gdtw_args *args);
+
+/* Problems [begin, end). Equal bits for any ranges. */
+dalign_status dalign_gdtw_f32(const dalign_gdtw_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_gdtw_f64(const dalign_gdtw_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_gdtw_backward_f32(const dalign_gdtw_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_gdtw_backward_f64(const dalign_gdtw_args *args, int64_t begin, int64_t end, void *workspace);
+
 #ifdef __cplusplus
 }
 #endif

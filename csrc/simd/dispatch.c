@@ -50,7 +50,16 @@
      void *workspace),                                                                                                 \
     (args, direction, begin, end, workspace))                                                                          \
   DECODE_KERNELS(K, R, T)                                                                                              \
-  CTC_KERNELS(K, R, T)
+  CTC_KERNELS(K, R, T)                                                                                                 \
+  GDTW_KERNELS(K, R, T)
+
+#define GDTW_KERNELS(K, R, T)                                                                                      \
+  K(size_t, dalign_gdtw_workspace, R, T, (const dalign_gdtw_args *args), (args))                                   \
+  K(size_t, dalign_gdtw_backward_workspace, R, T, (const dalign_gdtw_args *args), (args))                          \
+  K(dalign_status, dalign_gdtw, R, T, (const dalign_gdtw_args *args, int64_t begin, int64_t end, void *workspace), \
+    (args, begin, end, workspace))                                                                                 \
+  K(dalign_status, dalign_gdtw_backward, R, T,                                                                     \
+    (const dalign_gdtw_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace))
 
 #define CTC_KERNELS(K, R, T)                                                                                     \
   K(size_t, dalign_ctc_workspace, R, T, (const dalign_ctc_args *args), (args))                                   \
