@@ -10,6 +10,7 @@
  *   v_keep_below(v, a, b)  v where a < b, else 0 (also 0 where a or b is NaN)
  *   v_all_below(a, b)      whether a < b in every lane (false for NaN)
  *   v_bits_below(a, b)    one bit a lane: a < b
+ *   v_least(a)             the least of the lanes, a REAL
  *   v_all_plain(c, limit)  whether |c| < limit or c = +inf in every lane (false for NaN)
  *   v_shift_up(v, in)      lane r takes lane r - 1 of v, lane 0 the last lane of in
  *   v_shift_down(v, in)    lane r takes lane r + 1 of v, the last lane takes lane 0 of in

@@ -45,13 +45,21 @@ typedef __m256d vec;
 #undef v_shift_down
 #undef v_split
 #undef v_transpose
+#undef v_least
 #define v_transpose FN(v_transpose_)
+#define v_least FN(v_least_)
 #define v_ldexp FN(v_ldexp_)
 #define v_shift_up FN(v_shift_up_)
 #define v_shift_down FN(v_shift_down_)
 #define v_split FN(v_split_)
 
 #if DALIGN_F32
+
+DALIGN_INLINE REAL v_least(vec a) {
+  a = _mm256_min_ps(a, _mm256_permute2f128_ps(a, a, 1));
+  a = _mm256_min_ps(a, _mm256_permute_ps(a, 0x4e));
+  return _mm256_cvtss_f32(_mm256_min_ps(a, _mm256_permute_ps(a, 0xb1)));
+}
 
 /* Adding 1.5 2^23 leaves a whole number in the low bits of the sum; the shift moves it to the exponent field. */
 DALIGN_INLINE vec v_ldexp(vec m, vec d) {
@@ -80,6 +88,11 @@ DALIGN_INLINE void v_split(vec v, vec e, vec *m, vec *sum) {
 }
 
 #else
+
+DALIGN_INLINE REAL v_least(vec a) {
+  a = _mm256_min_pd(a, _mm256_permute2f128_pd(a, a, 1));
+  return _mm256_cvtsd_f64(_mm256_min_pd(a, _mm256_permute_pd(a, 5)));
+}
 
 DALIGN_INLINE vec v_ldexp(vec m, vec d) {
   const vec field = v_add(v_max(d, v_set1(-1023.)), v_set1(6755399441055744. + 1023.));

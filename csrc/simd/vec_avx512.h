@@ -41,6 +41,7 @@ typedef __m512d vec;
 #define v_keep_below(v, a, b) VI(maskz_mov)(VI(CMP_MASK)(a, b, _CMP_LT_OQ), v)
 #define v_all_below(a, b) (VI(CMP_MASK)(a, b, _CMP_NLT_UQ) == 0)
 #define v_bits_below(a, b) ((unsigned)VI(CMP_MASK)(a, b, _CMP_LT_OQ))
+#define v_least(a) VI(reduce_min)(a)
 #define v_all_plain(c, limit) \
   ((VI(CMP_MASK)(v_abs(c), limit, _CMP_NLT_UQ) & VI(CMP_MASK)(c, v_set1((REAL)INFINITY), _CMP_NEQ_UQ)) == 0)
 #define _mm512_CMP_MASK_ps(a, b, op) _mm512_cmp_ps_mask(a, b, op)

@@ -54,7 +54,9 @@ typedef VEC_INT bits __attribute__((vector_size(16)));
 #undef v_shift_down
 #undef v_split
 #undef v_transpose
+#undef v_least
 #define v_transpose FN(v_transpose_)
+#define v_least FN(v_least_)
 #define v_load FN(v_load_)
 #define v_store FN(v_store_)
 #define v_set1 FN(v_set1_)
@@ -111,6 +113,12 @@ DALIGN_INLINE unsigned v_bits_below(vec a, vec b) {
   unsigned found = 0;
   for (int r = 0; r < LANES; r++) found |= (unsigned)(below[r] & 1) << r;
   return found;
+}
+
+DALIGN_INLINE REAL v_least(vec a) {
+  REAL least = a[0];
+  for (int r = 1; r < LANES; r++) least = a[r] < least ? a[r] : least;
+  return least;
 }
 
 DALIGN_INLINE int v_all_plain(vec c, vec limit) {

@@ -1,0 +1,387 @@
+/* gdtw_lattice.h: dynamic programming over a lattice of warps. Included once, for float vectors.
+ *
+ *   V_0[k] = w_0 L_0(v_k),   V_{i+1}[k] = w_{i+1} L_{i+1}(v_k) + min_j V_i[j] + lambda_i dt_i R((k - j) h / dt_i - s0)
+ *
+ * on the values v_k = k h, of each knot those in a window. First all that the knot can reach at a coarse h, then corridors
+ * around the path found, at finer and finer ones. At uniform samples h divides their distance, so that every sample is a
+ * value of the lattice. No back pointers are stored: the way back searches one column for each knot. Costs of a row are made
+ * when they are needed, from the samples in its window:
+ *
+ *   |x_i - y(v)|^2 = (1-u) a_k + u a_{k+1} - u (1-u) delta_k,   a_k = |x_i - y_k|^2,   delta_k = |y_{k+1} - y_k|^2. */
+
+enum { GDTW_TOGETHER = 4, GDTW_TABLES = 4 }; /* knots whose distances are computed at once; tables of edge costs kept */
+
+typedef struct {
+  gdtw_edge_costs costs;
+  float *memory; /* (2, room) */
+  int64_t room;
+  double dt, lambda;
+  int filled;
+} gdtw_table;
+
+typedef struct {
+  const gdtw_item *it;
+  float *x, *y;  /* staged: (n, d), (d, pitch) */
+  float *delta;  /* (m) */
+  int64_t pitch; /* numbers in a row of y */
+  double h;
+  int per_sample;                           /* lattice values from sample to sample; 0: not uniform */
+  int *low, *high, *reach_low, *reach_high; /* (n) windows of the knots; what paths can use of them */
+  int *step_low, *step_high;                /* (n) windows of the edges */
+  int64_t *offset;                          /* (n) where a knot's row begins */
+  float *rows;                              /* all rows V_i */
+  float *distance;                          /* (GDTW_TOGETHER, pitch): a_k of the present knots */
+  int distance_first, distance_from, distance_to;
+  float *costs; /* of one row */
+  gdtw_table tables[GDTW_TABLES];
+  int next_table;
+  int *anchors;
+} gdtw_lattice;
+
+/* ------------------------------------------------------------------------------------------------ node costs */
+
+/* Distances of knots first .. first + GDTW_TOGETHER - 1 to samples [from, to]. */
+static void gdtw_distances(gdtw_lattice *l, int first, int from, int to) {
+  const int rows = gdtw_smaller(GDTW_TOGETHER, l->it->n - first);
+  const int64_t d = l->it->d;
+  const float *x[GDTW_TOGETHER];
+  for (int r = 0; r < GDTW_TOGETHER; r++) x[r] = l->x + (first + gdtw_smaller(r, rows - 1)) * d;
+  from -= from % (2 * LANES);
+  for (int k = from; k <= to; k += 2 * LANES) {
+    vec sum[GDTW_TOGETHER][2];
+    for (int r = 0; r < GDTW_TOGETHER; r++) sum[r][0] = sum[r][1] = v_zero();
+    for (int64_t f = 0; f < d; f++) {
+      const vec y0 = v_load(l->y + f * l->pitch + k), y1 = v_load(l->y + f * l->pitch + k + LANES);
+      for (int r = 0; r < GDTW_TOGETHER; r++) {
+        const vec value = v_set1(x[r][f]), e0 = v_sub(value, y0), e1 = v_sub(value, y1);
+        sum[r][0] = v_muladd(e0, e0, sum[r][0]);
+        sum[r][1] = v_muladd(e1, e1, sum[r][1]);
+      }
+    }
+    for (int r = 0; r < GDTW_TOGETHER; r++) {
+      v_store(l->distance + r * l->pitch + k, sum[r][0]);
+      v_store(l->distance + r * l->pitch + k + LANES, sum[r][1]);
+    }
+  }
+}
+
+static int gdtw_sample_before(const gdtw_lattice *l, int i, int k) {
+  return l->per_sample ? gdtw_smaller(k / l->per_sample, gdtw_larger(l->it->m - 2, 0))
+                       : gdtw_segment(l->it, gdtw_clamp(k * l->h, l->it->reach_low[i], l->it->reach_high[i]));
+}
+
+/* Distances of knot i, for the samples around its window; those of the next knots come along. */
+static const float *gdtw_distances_of(gdtw_lattice *l, int i) {
+  const int first = i - i % GDTW_TOGETHER;
+  if (l->distance_first != first) {
+    int from = l->it->m, to = 0;
+    for (int r = first; r < gdtw_smaller(first + GDTW_TOGETHER, l->it->n); r++) {
+      from = gdtw_smaller(from, gdtw_sample_before(l, r, l->reach_low[r]) - 1);
+      to = gdtw_larger(to, gdtw_sample_before(l, r, l->reach_high[r]) + 2);
+    }
+    gdtw_distances(l, first, gdtw_larger(from, 0), gdtw_smaller(to, l->it->m - 1));
+    l->distance_first = first;
+  }
+  return l->distance + (i - first) * l->pitch;
+}
+
+/* A lattice value as a segment and u in [0, 1]. Those at the ends of a window may stand outside of what can be reached. */
+static int gdtw_locate(const gdtw_lattice *l, int i, int k, float *u) {
+  const gdtw_item *it = l->it;
+  const double v = gdtw_clamp(k * l->h, it->reach_low[i], it->reach_high[i]);
+  const int s = gdtw_segment(it, v);
+  *u = (float)((v - it->ty[s]) / (it->ty[s + 1] - it->ty[s]));
+  return s;
+}
+
+static float gdtw_square(const gdtw_lattice *l, const float *a, int s, float u) {
+  return (1 - u) * a[s] + u * a[s + 1] - u * (1 - u) * l->delta[s];
+}
+
+static float gdtw_square_at(const gdtw_lattice *l, const float *a, int i, int k) {
+  float u;
+  const int s = gdtw_locate(l, i, k, &u);
+  return gdtw_square(l, a, s, u);
+}
+
+/* Squares at uniform samples: a parabola over each segment. out[k - low]. */
+static void gdtw_square_row(const gdtw_lattice *l, const float *a, int low, int high, float *out) {
+  const int r = l->per_sample;
+  if (r == 1) {
+    memcpy(out, a + low, (size_t)(high - low + 1) * sizeof *out);
+    return;
+  }
+  const float step = 1.f / (float)r;
+  for (int s = low / r, k = low; k <= high; s++) {
+    const float base = a[s], bend = l->delta[gdtw_smaller(s, l->it->m - 1)], rise = a[s + 1] - base - bend;
+    const int end = gdtw_smaller((s + 1) * r, high + 1);
+    for (int q = k; q < end; q++) {
+      const float u = (float)(q - s * r) * step;
+      out[q - low] = base + u * (rise + u * bend);
+    }
+    k = end;
+  }
+}
+
+static float gdtw_float_penalty(dalign_gdtw_penalty kind, float p, float e) {
+  const float a = fabsf(e);
+  if (kind == DALIGN_GDTW_SQUARES) return e * e;
+  if (kind == DALIGN_GDTW_HUBER) return a <= p ? e * e : 2 * p * a - p * p;
+  return p == 1.5f ? a * sqrtf(a) : p == 3 ? a * a * a : p == 4 ? a * a * a * a : powf(a, p);
+}
+
+/* Any loss, feature by feature at the interpolated y. */
+static float gdtw_any_at(const gdtw_lattice *l, int i, int k) {
+  const dalign_gdtw_args *a = l->it->args;
+  float u, sum = 0;
+  const int s = gdtw_locate(l, i, k, &u);
+  const float *x = l->x + i * l->it->d, *y = l->y + s;
+  for (int64_t f = 0; f < l->it->d; f++, y += l->pitch)
+    sum += gdtw_float_penalty(a->loss, (float)a->loss_parameter, x[f] - y[0] - u * (y[1] - y[0]));
+  return sum;
+}
+
+/* w_i L_i over the row's window, into l->costs. */
+static void gdtw_node_costs(gdtw_lattice *l, int i, int low, int high) {
+  const int squares = l->it->args->loss == DALIGN_GDTW_SQUARES;
+  const float *a = squares ? gdtw_distances_of(l, i) : NULL, w = (float)l->it->w[i];
+  if (squares && l->per_sample) {
+    gdtw_square_row(l, a, low, high, l->costs);
+    l->costs[0] = gdtw_square_at(l, a, i, low);
+    l->costs[high - low] = gdtw_square_at(l, a, i, high);
+  } else {
+    for (int k = low; k <= high; k++) l->costs[k - low] = squares ? gdtw_square_at(l, a, i, k) : gdtw_any_at(l, i, k);
+  }
+  for (int k = 0; k <= high - low; k++) l->costs[k] *= w;
+}
+
+/* ------------------------------------------------------------------------------------------------ edge costs */
+
+static void gdtw_fill_table(const gdtw_lattice *l, gdtw_table *table, int edge, int low, int high) {
+  gdtw_edge_costs *c = &table->costs;
+  c->low = low, c->high = high;
+  c->at = table->memory + GDTW_PAD - low;
+  c->back = table->memory + table->room + GDTW_PAD + high;
+  table->dt = l->it->dt[edge], table->lambda = l->it->lambda[edge], table->filled = 1;
+  for (int d = low - GDTW_PAD; d <= high + GDTW_PAD; d++) c->at[d] = c->back[-d] = GDTW_NEVER;
+  const double factor = table->lambda * table->dt, slope = l->h / table->dt, s0 = l->it->s0;
+  if (l->it->args->regularizer == DALIGN_GDTW_SQUARES)
+    for (int d = low; d <= high; d++) c->at[d] = (float)(factor * (d * slope - s0) * (d * slope - s0));
+  else
+    for (int d = low; d <= high; d++) c->at[d] = (float)(factor * gdtw_regularizer(l->it, edge, d * l->h).value);
+  for (int d = low; d <= high; d++) c->back[-d] = c->at[d];
+}
+
+/* v rounded down to a multiple of the block. */
+static inline int gdtw_whole_blocks(int v) { return v - (v % GDTW_BLOCK + GDTW_BLOCK) % GDTW_BLOCK; }
+
+/* Edges of equal dt, lambda and window share a table. It has the steps that the windows of the two knots allow, rounded
+ * so that corridors along a path of nearly equal steps share it too. */
+static const gdtw_edge_costs *gdtw_edge_table(gdtw_lattice *l, int edge) {
+  const int shortest = l->reach_low[edge + 1] - l->reach_high[edge],
+            longest = l->reach_high[edge + 1] - l->reach_low[edge];
+  const int low = gdtw_larger(l->step_low[edge], gdtw_whole_blocks(shortest));
+  const int high = gdtw_smaller(l->step_high[edge], gdtw_whole_blocks(longest) + GDTW_BLOCK - 1);
+  for (int q = 0; q < GDTW_TABLES; q++) {
+    const gdtw_table *t = &l->tables[q];
+    if (t->filled && t->dt == l->it->dt[edge] && t->lambda == l->it->lambda[edge] && t->costs.low == low &&
+        t->costs.high == high)
+      return &t->costs;
+  }
+  gdtw_table *table = &l->tables[l->next_table];
+  l->next_table = (l->next_table + 1) % GDTW_TABLES;
+  gdtw_fill_table(l, table, edge, low, high);
+  return &table->costs;
+}
+
+/* ------------------------------------------------------------------------------------------------ windows */
+
+/* Steps that an edge may take: rounded so that their sums over the edges follow the sums of the bounds. */
+static void gdtw_step_windows(gdtw_lattice *l, int slack) {
+  const double farthest = 4e6;
+  double low = 0, high = 0;
+  for (int i = 0; i + 1 < l->it->n; i++) {
+    const double next_low = low + gdtw_clamp(l->it->step_min[i] / l->h, -farthest, farthest);
+    const double next_high = high + gdtw_clamp(l->it->step_max[i] / l->h, -farthest, farthest);
+    l->step_low[i] = (int)(ceil(next_low - 1e-9) - ceil(low - 1e-9)) - slack;
+    l->step_high[i] = gdtw_larger((int)(floor(next_high + 1e-9) - floor(high + 1e-9)) + slack, l->step_low[i]);
+    low = next_low, high = next_high;
+  }
+}
+
+/* What paths can use of the windows; whether every knot keeps something. */
+static int gdtw_reach_windows(gdtw_lattice *l) {
+  const int n = l->it->n;
+  int *low = l->reach_low, *high = l->reach_high, fine = 1;
+  for (int i = 0; i < n; i++) {
+    low[i] = i ? gdtw_larger(l->low[i], low[i - 1] + l->step_low[i - 1]) : l->low[i];
+    high[i] = i ? gdtw_smaller(l->high[i], high[i - 1] + l->step_high[i - 1]) : l->high[i];
+  }
+  for (int i = n - 2; i >= 0; i--) {
+    low[i] = gdtw_larger(low[i], low[i + 1] - l->step_high[i]);
+    high[i] = gdtw_smaller(high[i], high[i + 1] - l->step_low[i]);
+  }
+  for (int i = 0; i < n; i++) fine &= low[i] <= high[i];
+  return fine;
+}
+
+/* Lattice values nearest to the bounds of what knot i can reach. */
+static void gdtw_full_window(const gdtw_lattice *l, int i, int *low, int *high) {
+  *low = (int)floor(l->it->reach_low[i] / l->h + .5 - 1e-9);
+  *high = gdtw_larger((int)ceil(l->it->reach_high[i] / l->h - .5 + 1e-9), *low);
+}
+
+/* half lattice values on both sides of a path; NULL: all. */
+static void gdtw_windows(gdtw_lattice *l, const double *phi, int half) {
+  for (int i = 0; i < l->it->n; i++) {
+    int low, high;
+    gdtw_full_window(l, i, &low, &high);
+    const int middle = phi ? (int)lrint(phi[i] / l->h) : 0;
+    l->low[i] = phi ? gdtw_smaller(gdtw_larger(low, middle - half), high) : low;
+    l->high[i] = phi ? gdtw_larger(gdtw_smaller(high, middle + half), l->low[i]) : high;
+  }
+}
+
+/* Rounded bounds may leave no path where the exact ones do: then steps get room. */
+static int gdtw_open_windows(gdtw_lattice *l) {
+  int slack = 0;
+  do gdtw_step_windows(l, slack);
+  while (!gdtw_reach_windows(l) && ++slack < 4);
+  if (slack == 4) return 0;
+  int64_t used = 0;
+  for (int i = 0; i < l->it->n; i++) {
+    l->offset[i] = used + GDTW_PAD;
+    used += l->reach_high[i] - l->reach_low[i] + 1 + 2 * GDTW_PAD;
+  }
+  return 1;
+}
+
+/* ------------------------------------------------------------------------------------------------ the sweep */
+
+static gdtw_row gdtw_row_of(const gdtw_lattice *l, int i) {
+  return (gdtw_row){l->rows + l->offset[i] - l->reach_low[i], l->reach_low[i], l->reach_high[i]};
+}
+
+/* After the row is known: a block may have written more than it. */
+static void gdtw_pad_row(gdtw_row *row) {
+  for (int q = 1; q <= GDTW_PAD; q++) row->at[row->low - q] = row->at[row->high + q] = GDTW_NEVER;
+}
+
+static void gdtw_sweep(gdtw_lattice *l) {
+  gdtw_row before = {NULL, 0, 0};
+  for (int i = 0; i < l->it->n; i++) {
+    gdtw_row row = gdtw_row_of(l, i);
+    const int count = row.high - row.low + 1;
+    float *at = row.at + row.low;
+    gdtw_node_costs(l, i, row.low, row.high);
+    if (i) gdtw_min_plus(&before, gdtw_edge_table(l, i - 1), &row, l->anchors);
+    if (i)
+      for (int k = 0; k < count; k++) at[k] += l->costs[k];
+    else
+      memcpy(at, l->costs, (size_t)count * sizeof *at);
+    gdtw_pad_row(&row);
+    before = row;
+  }
+}
+
+/* The best path, from its end; whether there is one. */
+static int gdtw_trace(gdtw_lattice *l, double *phi) {
+  const gdtw_item *it = l->it;
+  gdtw_row row = gdtw_row_of(l, it->n - 1);
+  int k = row.low;
+  for (int q = row.low; q <= row.high; q++) k = row.at[q] < row.at[k] ? q : k;
+  if (!(row.at[k] < .5f * GDTW_NEVER)) return 0;
+  for (int i = it->n - 1;; i--) {
+    phi[i] = gdtw_clamp(k * l->h, it->reach_low[i], it->reach_high[i]);
+    if (i == 0) return 1;
+    row = gdtw_row_of(l, i - 1);
+    k = gdtw_anchor(&row, gdtw_edge_table(l, i - 1), k, row.low, row.high);
+  }
+}
+
+/* The best path of step h in the windows, into phi, which stays as it was when there is none. */
+static int gdtw_solve_lattice(gdtw_lattice *l, double h, int per_sample, const double *around, int half, double *phi) {
+  l->h = h, l->per_sample = per_sample;
+  l->distance_first = -1, l->next_table = 0;
+  for (int q = 0; q < GDTW_TABLES; q++) l->tables[q].filled = 0;
+  gdtw_windows(l, around, half);
+  if (!gdtw_open_windows(l)) return 0;
+  gdtw_sweep(l);
+  return gdtw_trace(l, phi);
+}
+
+/* ------------------------------------------------------------------------------------------------ schedules */
+
+typedef struct {
+  int per_sample; /* lattice values from sample to sample, first */
+  int levels, factor[4], half[4];
+} gdtw_schedule;
+
+static const gdtw_schedule gdtw_schedules[] = {
+    [DALIGN_GDTW_FAST] = {1, 3, {4, 4, 4}, {31, 31, 31}},
+    [DALIGN_GDTW_DEFAULT] = {1, 3, {4, 4, 4}, {63, 63, 63}},
+    [DALIGN_GDTW_THOROUGH] = {2, 3, {4, 4, 4}, {127, 127, 63}},
+};
+enum { GDTW_LEAST_VALUES = 49, GDTW_WIDEST = 127 };
+
+/* Lattice values from sample to sample on the first lattice: at least GDTW_LEAST_VALUES in all. */
+static int gdtw_first_per_sample(const gdtw_schedule *s, int m) {
+  const int segments = m > 1 ? m - 1 : 1;
+  return s->per_sample * segments >= GDTW_LEAST_VALUES ? s->per_sample : (GDTW_LEAST_VALUES + segments - 1) / segments;
+}
+
+/* A warp near the global minimum, feasible. */
+static void gdtw_search(gdtw_lattice *l, double *phi) {
+  const gdtw_item *it = l->it;
+  const gdtw_schedule *s = &gdtw_schedules[it->args->quality];
+  int per_sample = gdtw_first_per_sample(s, it->m);
+  double h = it->span / (it->m > 1 ? it->m - 1 : 1) / per_sample;
+  for (int i = 0; i < it->n; i++) phi[i] = it->reach_low[i];
+  if (gdtw_solve_lattice(l, h, it->uniform ? per_sample : 0, NULL, 0, phi))
+    for (int level = 0; level < s->levels; level++) {
+      h /= s->factor[level], per_sample *= s->factor[level];
+      gdtw_solve_lattice(l, h, it->uniform ? per_sample : 0, phi, s->half[level], phi);
+    }
+  gdtw_repair(it, phi);
+}
+
+/* ------------------------------------------------------------------------------------------------ memory */
+
+static int64_t gdtw_pitch(int64_t m) { return (m / (2 * LANES) + 1) * 2 * LANES; }
+
+static void gdtw_cut_lattice(gdtw_lattice *l, const dalign_gdtw_args *a, dalign_arena *memory) {
+  const gdtw_schedule *s = &gdtw_schedules[a->quality];
+  const int64_t segments = a->m > 1 ? a->m - 1 : 1;
+  const int64_t all = s->per_sample * segments + GDTW_LEAST_VALUES + segments, corridor = 2 * GDTW_WIDEST + 1;
+  const int64_t values = (all > corridor ? all : corridor) + 2;
+  int **const of_knots[] = {&l->low, &l->high, &l->reach_low, &l->reach_high, &l->step_low, &l->step_high};
+  for (size_t k = 0; k < sizeof of_knots / sizeof *of_knots; k++)
+    *of_knots[k] = dalign_arena_take(memory, (size_t)a->n * sizeof(int));
+  l->pitch = gdtw_pitch(a->m);
+  l->x = dalign_arena_take(memory, (size_t)(a->n * a->d) * sizeof(float));
+  l->y = dalign_arena_take(memory, (size_t)(l->pitch * a->d) * sizeof(float));
+  l->delta = dalign_arena_take(memory, (size_t)l->pitch * sizeof(float));
+  l->distance = dalign_arena_take(memory, (size_t)(GDTW_TOGETHER * l->pitch) * sizeof(float));
+  l->offset = dalign_arena_take(memory, (size_t)a->n * sizeof *l->offset);
+  l->rows = dalign_arena_take(memory, (size_t)(a->n * (values + 2 * GDTW_PAD)) * sizeof(float));
+  l->costs = dalign_arena_take(memory, (size_t)values * sizeof(float));
+  l->anchors = dalign_arena_take(memory, (size_t)(values / GDTW_BLOCK + 2) * sizeof(int));
+  for (int q = 0; q < GDTW_TABLES; q++) {
+    l->tables[q].room = 2 * values + 4 * GDTW_BLOCK;
+    l->tables[q].memory = dalign_arena_take(memory, (size_t)(2 * l->tables[q].room) * sizeof(float));
+  }
+}
+
+static void gdtw_stage(gdtw_lattice *l, const gdtw_item *it) {
+  l->it = it;
+  if (it->is_float)
+    DALIGN_NAME(gdtw_stage_, f32)(it, l->x, l->y, l->pitch);
+  else
+    DALIGN_NAME(gdtw_stage_, f64)(it, l->x, l->y, l->pitch);
+  for (int64_t k = 0; k < l->pitch; k++) l->delta[k] = 0;
+  for (int64_t f = 0; f < it->d; f++)
+    for (int64_t k = 0; k + 1 < it->m; k++) {
+      const float g = l->y[f * l->pitch + k + 1] - l->y[f * l->pitch + k];
+      l->delta[k] += g * g;
+    }
+}
