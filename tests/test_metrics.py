@@ -223,6 +223,24 @@ def test_paths_as_warps():
     np.testing.assert_allclose(seconds, [0.25 * error for error in both(path, other)], rtol=1e-6)
 
 
+def test_warp_error_is_both_errors_of_a_warp_with_time_stamps():
+    """TimeErr and TimeDev of eq. 9 by a fine sum, in seconds, and in the gradient of the predicted warp."""
+    seconds = torch.tensor([0.0, 0.7, 1.0, 2.2], dtype=torch.float64)
+    phi = torch.tensor([[0.1, 0.6, 1.4, 2.0], [0.0, 0.9, 0.9, 2.5]], dtype=torch.float64, requires_grad=True)
+    truth = (torch.tensor([0.0, 1.1, 2.2], dtype=torch.float64), torch.tensor([0.0, 1.0, 2.2], dtype=torch.float64))
+    options = {"x_times": seconds, "reduction": "none"}
+    found = metrics.warp_error((None, phi), truth, **options)
+    assert torch.equal(found.time_error, metrics.time_error((None, phi), truth, **options))
+    assert torch.equal(found.time_deviation, metrics.time_deviation((None, phi), truth, **options))
+    at = np.linspace(0, 2.2, 200_001)
+    for b in range(2):
+        apart = np.interp(at, seconds, phi[b].detach()) - np.interp(at, *truth)
+        np.testing.assert_allclose(found.time_error[b].item(), trapezoid(np.abs(apart), at) / 2.2, rtol=1e-8)
+        np.testing.assert_allclose(found.time_deviation[b].item(), (trapezoid(apart**2, at) / 2.2) ** 0.5, rtol=1e-8)
+    lengths = torch.tensor([4, 3])
+    assert gradcheck(lambda values: tuple(metrics.warp_error((seconds, values), truth, input_lengths=lengths)), (phi,))
+
+
 def test_a_batch_is_its_items():
     paths = [torch.tensor([[0, 0], [1, 1], [2, 2]]), torch.tensor([[0, 0], [0, 1], [1, 2], [2, 2], [3, 2]])]
     truth = warp((0, 0.5), (1.5, 1), (3, 2))

@@ -75,6 +75,18 @@ def test_warp_joins_frames_of_an_alignment_or_a_path():
     assert [list(map(float, line.get_xdata())) for line in path.lines[:-2]] == [[0, 0], [10, 14], [29, 39]]
 
 
+def test_warp_draws_times_in_y_as_fractional_frames():
+    phi = torch.tensor([0.0, 0.25, 1.0])
+    ax = dalign.plot.warp(X[:3], Y[:5], phi)
+    assert [list(map(float, line.get_xdata())) for line in ax.lines[:-2]] == [[0, 0], [1, 1], [2, 4]]
+    height = ax.lines[1].get_ydata()[1]
+    assert height == pytest.approx(Y[1].item())
+    ax = dalign.plot.warp(X[:3], Y[:3], np.array([1.0, 2.5, 5.0]), y_times=torch.tensor([1.0, 2.0, 5.0]))
+    assert [line.get_xdata()[1] for line in ax.lines[:-2]] == pytest.approx([0, 1 + 1 / 6, 2])
+    with pytest.raises(ValueError, match=r"y_times must have shape \(3,\), got \(4,\)"):
+        dalign.plot.warp(X[:3], Y[:3], phi, y_times=torch.rand(4))
+
+
 def test_warp_keeps_the_signals_apart_and_limits_the_lines():
     ax = dalign.plot.warp(X, Y, aligned(), lines=10)
     top, bottom = (line.get_ydata() for line in ax.lines[-2:])

@@ -10,6 +10,7 @@ from .ddtw import DDTW, SubsequenceSoftDTW
 from .decode import NGram, ctc_beam_decode, ctc_greedy_decode
 from .dilate import DILATE
 from .dtw import dtw, dtw_path
+from .gdtw import DecDTW, GDTWInfo, gdtw
 from .pairs import cdist_dtw, cdist_soft_dtw, dtw_neighbors
 from .paths import PathCost, PathNLL, expected_warp, sample_paths
 from .softdtw import SoftDTW, gak
@@ -20,6 +21,8 @@ __all__ = [
     "DDTW",
     "DILATE",
     "CTCLoss",
+    "DecDTW",
+    "GDTWInfo",
     "MCTCLoss",
     "NGram",
     "PathCost",
@@ -40,6 +43,7 @@ __all__ = [
     "expected_warp",
     "functional",
     "gak",
+    "gdtw",
     "metrics",
     "pairwise",
     "plot",

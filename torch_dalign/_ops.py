@@ -441,3 +441,71 @@ def _(
     grad_omega = x.new_empty((x.shape[0] if need_omega else 0, x.shape[1], y.shape[1]))
     grads = _result(x, need_x), _result(y, need_y), grad_omega
     return value, torch.empty_like(value), *grads, _mean_cost(x, need_mean_cost)
+
+
+# ---------------------------------------------------------------- gdtw
+
+
+@_fake("gdtw")
+def _(
+    x: Tensor,
+    y: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    x_times: Tensor | None,
+    y_times: Tensor | None,
+    reg_weight: Tensor,
+    nominal_slope: Tensor | None,
+    slope_min: Tensor | None,
+    slope_max: Tensor | None,
+    band_min: Tensor | None,
+    band_max: Tensor | None,
+    fixed_start: bool,
+    fixed_end: bool,
+    loss: str,
+    loss_parameter: float,
+    regularizer: str,
+    regularizer_parameter: float,
+    quality: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    batch, knots, _ = x.shape
+    phi = x.new_empty((batch, knots), dtype=torch.float64)
+    objective, status = phi.new_empty((batch,)), x.new_empty((batch,), dtype=torch.int32)
+    blocked, counts = (x.new_empty(shape, dtype=torch.int64) for shape in ((batch,), (batch, 4)))
+    return phi, objective, status, blocked, counts, x.new_empty((batch, knots, 3), dtype=torch.int32)
+
+
+@_fake("gdtw_backward")
+def _(
+    x: Tensor,
+    y: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    x_times: Tensor | None,
+    y_times: Tensor | None,
+    reg_weight: Tensor,
+    nominal_slope: Tensor | None,
+    slope_min: Tensor | None,
+    slope_max: Tensor | None,
+    band_min: Tensor | None,
+    band_max: Tensor | None,
+    fixed_start: bool,
+    fixed_end: bool,
+    loss: str,
+    loss_parameter: float,
+    regularizer: str,
+    regularizer_parameter: float,
+    quality: str,
+    phi: Tensor,
+    objective: Tensor,
+    status: Tensor,
+    state: Tensor,
+    grad_phi: Tensor,
+    grad_objective: Tensor,
+    need: list[int],
+) -> tuple[Tensor, ...]:
+    batch, knots, _ = x.shape
+    edge, knot, item = (batch, knots - 1), (batch, knots), (batch,)
+    shapes = (knot, (batch, y.shape[1]), edge, item, edge, edge, knot, knot)
+    numbers = (phi.new_empty(shape if wanted else (0,)) for shape, wanted in zip(shapes, need[2:], strict=True))
+    return _result(x, bool(need[0])), _result(y, bool(need[1])), *numbers

@@ -4,6 +4,7 @@ from .ctc import ctc_loss
 from .ddtw import ddtw, ddtw_alignment
 from .dilate import dilate, expected_cost
 from .dtw import dtw_of_costs as dtw
+from .gdtw import gdtw
 from .paths import path_cost, path_nll
 from .softdtw import alignment, soft_dtw
 
@@ -15,6 +16,7 @@ __all__ = [
     "dilate",
     "dtw",
     "expected_cost",
+    "gdtw",
     "path_cost",
     "path_nll",
     "soft_dtw",

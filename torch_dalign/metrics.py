@@ -1,7 +1,8 @@
 r"""Metrics of forecasts and alignments, with the names they have in the literature.
 
-`dtw` and `tdi` judge shape and timing of a forecast, `time_error` and `time_deviation` an alignment in seconds. All
-take a prediction and a target, in this order, and reduce over the batch as losses of torch do.
+`dtw` and `tdi` judge shape and timing of a forecast, `time_error` and `time_deviation` (`warp_error`: both) an
+alignment in seconds. All take a prediction and a target, in this order, and reduce over the batch as losses of torch
+do.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 from . import _checks
 from ._modules import reduced
 from ._paths import PathLike, padded
+from ._piecewise import PiecewiseLinear, repeat_last
 from .cost import Metric
 from .dtw import _Problem as _DTWProblem
 from .dtw import _problem as _dtw_problem
@@ -266,7 +268,7 @@ def time_error(
     tensor(0.0500)
     """
     gap = _gap(input, target, x_times, y_times, input_lengths, target_lengths, span, breakpoints, reduction)
-    return reduced(gap.mean(_mean_size(gap.left, gap.right)), reduction)
+    return reduced(gap.time_error(), reduction)
 
 
 def time_deviation(
@@ -317,28 +319,70 @@ def time_deviation(
     tensor(0.3000)
     """
     gap = _gap(input, target, x_times, y_times, input_lengths, target_lengths, span, breakpoints, reduction)
-    square = (gap.left.square() + gap.left * gap.right + gap.right.square()) / 3
-    return reduced(_root(gap.mean(square)), reduction)
+    return reduced(gap.time_deviation(), reduction)
 
 
-class _Breakpoints(NamedTuple):
-    """Piecewise linear functions: times (B, K), which never fall, and values (B, K), float64."""
+class WarpError(NamedTuple):
+    """`time_error` and `time_deviation` of the same warps."""
 
-    times: Tensor
-    values: Tensor
+    time_error: Tensor
+    time_deviation: Tensor
 
-    def over(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        """Values at both ends of intervals (B, I) that hold no breakpoint inside, of the line that leads through."""
-        last = self.times.shape[1] - 1
-        times = self.times.detach().contiguous()
-        segment = torch.searchsorted(times, left.detach().contiguous(), right=True) - 1
-        low, high = segment.clamp(min=0), (segment + 1).clamp(max=last)
-        start, duration = self.times.gather(1, low), self.times.gather(1, high) - self.times.gather(1, low)
-        value, rise = self.values.gather(1, low), self.values.gather(1, high) - self.values.gather(1, low)
-        flat = duration == 0  # before the first and after the last breakpoint
-        duration = duration.masked_fill(flat, 1)
-        at = ((t - start) / duration for t in (left, right))
-        return tuple(value + (rise * u).masked_fill(flat, 0) for u in at)  # type: ignore[return-value]
+
+def warp_error(
+    input: Warp,
+    target: Warp,
+    *,
+    x_times: Times = None,
+    y_times: Times = None,
+    input_lengths: Tensor | None = None,
+    target_lengths: Tensor | None = None,
+    span: tuple[float | Tensor, float | Tensor] | None = None,
+    breakpoints: str = "merged",
+    reduction: str = "mean",
+) -> WarpError:
+    r"""Both errors of an alignment, TimeErr and TimeDev, from one pass over its breakpoints.
+
+    .. math:: \text{TimeErr} = \frac{1}{S} \int_0^S |\phi(s) - \phi^*(s)| \, ds, \qquad
+              \text{TimeDev} = \Big(\frac{1}{S} \int_0^S (\phi(s) - \phi^*(s))^2 \, ds\Big)^{1/2}
+
+    The warp of `DecDTW` goes in as ``(x_times, phi)``, in the unit of its time stamps; its first output trains the
+    layer.
+
+    Parameters
+    ----------
+    input, target, x_times, y_times, input_lengths, target_lengths, span, breakpoints, reduction
+        As in `time_error`.
+
+    Returns
+    -------
+    WarpError
+        A named tuple ``(time_error, time_deviation)``, each as the function of that name gives it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `time_error`.
+
+    References
+    ----------
+    Xu, Garg, Milford and Gould, ICLR 2023, eq. 9.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch_dalign import metrics
+    >>> seconds = torch.tensor([0.0, 2.0, 4.0])
+    >>> phi = torch.tensor([[0.0, 1.5, 2.0]], requires_grad=True)  # the truth is half as fast
+    >>> error = metrics.warp_error((seconds, phi), (seconds, seconds / 2))
+    >>> error.time_error
+    tensor(0.2500, grad_fn=<MeanBackward0>)
+    >>> error.time_error.backward()
+    >>> phi.grad
+    tensor([[0.2500, 0.5000, 0.2500]])
+    """
+    gap = _gap(input, target, x_times, y_times, input_lengths, target_lengths, span, breakpoints, reduction)
+    return WarpError(reduced(gap.time_error(), reduction), reduced(gap.time_deviation(), reduction))
 
 
 class _Gap(NamedTuple):
@@ -350,7 +394,15 @@ class _Gap(NamedTuple):
     duration: Tensor
     dtype: torch.dtype
 
-    def mean(self, of_interval: Tensor) -> Tensor:
+    def time_error(self) -> Tensor:
+        """Mean of its size (B,)."""
+        return self._mean(_mean_size(self.left, self.right))
+
+    def time_deviation(self) -> Tensor:
+        """Root of the mean of its square (B,)."""
+        return _root(self._mean((self.left.square() + self.left * self.right + self.right.square()) / 3))
+
+    def _mean(self, of_interval: Tensor) -> Tensor:
         """Mean over the whole duration (B,) of what has this mean in each interval."""
         return ((of_interval * self.width).sum(1) / self.duration).to(self.dtype)
 
@@ -374,7 +426,7 @@ def _gap(
     true = _read_warp(target, "target", target_lengths, times, batch)
     start, end = _span(span, true, batch)
     if breakpoints == "target":
-        predicted = _Breakpoints(true.times, predicted.over(true.times, true.times)[0])
+        predicted = PiecewiseLinear(true.times, predicted.at(true.times))
     grid = torch.cat((predicted.times, true.times, start[:, None], end[:, None]), 1)
     grid = grid.maximum(start[:, None]).minimum(end[:, None]).sort(1).values
     left, right = grid[:, :-1], grid[:, 1:]
@@ -431,14 +483,14 @@ def _frame_times(times: Times, name: str, batch: int) -> Tensor | float:
 
 def _read_warp(
     warp: Any, name: str, lengths: Tensor | None, frame_times: tuple[Tensor | float, Tensor | float], batch: int
-) -> _Breakpoints:
+) -> PiecewiseLinear:
     if _is_function(warp):
         result, lengths = _read_function(warp, name, lengths, frame_times[0], batch)
     else:
         cells, lengths = padded(warp, lengths, batch, name)
-        cells = _repeat_last(cells, lengths)
+        cells = repeat_last(cells, lengths)
         columns = zip(cells.unbind(2), frame_times, ("x_times", "y_times"), strict=True)
-        result = _Breakpoints(*(_times_at(index, times, name, which) for index, times, which in columns))
+        result = PiecewiseLinear(*(_times_at(index, times, name, which) for index, times, which in columns))
     if not torch.compiler.is_compiling():
         falls = ~(result.times.detach().diff(dim=1) >= 0)
         if falls.any():
@@ -450,7 +502,7 @@ def _read_warp(
 
 def _read_function(
     warp: tuple[Tensor | None, Tensor], name: str, lengths: Tensor | None, frames: Tensor | float, batch: int
-) -> tuple[_Breakpoints, Tensor | None]:
+) -> tuple[PiecewiseLinear, Tensor | None]:
     values = _checks.real(warp[1], f"{name}[1]").double()
     values = values.expand(batch, -1)
     if warp[0] is not None:
@@ -464,14 +516,8 @@ def _read_function(
             f"{name} must have as many times as values, at least one, got {times.shape[1]} and {values.shape[1]}"
         )
     lengths = _checks.lengths(lengths, f"{name}_lengths", batch, values.shape[1])
-    pair = (times, values) if lengths is None else (_repeat_last(times, lengths), _repeat_last(values, lengths))
-    return _Breakpoints(*pair), lengths
-
-
-def _repeat_last(values: Tensor, lengths: Tensor) -> Tensor:
-    """(B, K) or (B, K, 2) with an item's last entry in place of what lies beyond its length."""
-    at = torch.arange(values.shape[1]).expand(len(lengths), -1).minimum(lengths[:, None] - 1)
-    return values.gather(1, at) if values.dim() == 2 else values.gather(1, at[..., None].expand(-1, -1, 2))
+    pair = (times, values) if lengths is None else (repeat_last(times, lengths), repeat_last(values, lengths))
+    return PiecewiseLinear(*pair), lengths
 
 
 def _times_at(index: Tensor, times: Tensor | float, name: str, which: str) -> Tensor:
@@ -485,7 +531,9 @@ def _times_at(index: Tensor, times: Tensor | float, name: str, which: str) -> Te
     return times.gather(1, index) if isinstance(times, Tensor) else index.double() * times
 
 
-def _span(span: tuple[float | Tensor, float | Tensor] | None, true: _Breakpoints, batch: int) -> tuple[Tensor, Tensor]:
+def _span(
+    span: tuple[float | Tensor, float | Tensor] | None, true: PiecewiseLinear, batch: int
+) -> tuple[Tensor, Tensor]:
     if span is None:
         start, end = true.times[:, 0], true.times[:, -1]
     else:
@@ -528,4 +576,5 @@ def _mean_size(a: Tensor, b: Tensor) -> Tensor:
     """Mean of |f| where f runs linearly from a to b."""
     sizes = a.abs() + b.abs()
     crosses = a * b < 0
-    return torch.where(crosses, (a.square() + b.square()) / (2 * torch.where(crosses, sizes, 1)), sizes / 2)
+    # |a + b|, not |a| + |b|: the mean is smooth where one end is 0, as it is where warps are held at the same time
+    return torch.where(crosses, (a.square() + b.square()) / (2 * torch.where(crosses, sizes, 1)), (a + b).abs() / 2)

@@ -148,7 +148,16 @@ def barycenter(series: Sequence[Any], center: Any, *, ax: Axes | None = None, fe
     return _open_frame(ax)
 
 
-def warp(x: Any, y: Any, align: Any, *, ax: Axes | None = None, feature: int = 0, lines: int = 40) -> Axes:
+def warp(
+    x: Any,
+    y: Any,
+    align: Any,
+    *,
+    y_times: Any = None,
+    ax: Axes | None = None,
+    feature: int = 0,
+    lines: int = 40,
+) -> Axes:
     """Picture of two signals, one above the other, with lines between the frames that belong together.
 
     Parameters
@@ -156,8 +165,10 @@ def warp(x: Any, y: Any, align: Any, *, ax: Axes | None = None, feature: int = 0
     x, y : Tensor or array
         (N,) or (N, D), and (M,) or (M, D).
     align : Tensor or array
-        An alignment (N, M), where each frame of x is joined to its mean frame in y, or a path (L, 2) of index pairs
-        (integers).
+        An alignment (N, M), where each frame of x is joined to its mean frame in y; a path (L, 2) of index pairs
+        (integers); or a warp (N,), the time in y of each frame of x, as `DecDTW` gives it.
+    y_times : Tensor or array, optional
+        (M,), times of the frames of y, of a warp. Default: uniform on [0, 1], as for `DecDTW`.
     ax : Axes, optional
         Where to draw; default: a new figure.
     feature : int, default 0
@@ -185,7 +196,7 @@ def warp(x: Any, y: Any, align: Any, *, ax: Axes | None = None, feature: int = 0
     >>> ax = dalign.plot.warp(x, y, align)  # doctest: +SKIP
     """
     top, bottom = _signal(x, "x", feature), _signal(y, "y", feature)
-    pairs = _pairs(align, len(top), len(bottom))
+    pairs = _pairs(align, len(top), len(bottom), y_times)
     ax = _axes(ax, (7, 3.2))
     offset = 1.25 * (np.nanmax(bottom) - np.nanmin(top)) + 0.25 * (np.ptp(top) + np.ptp(bottom)) / 2
     top = top + max(offset, 1e-9)
@@ -533,18 +544,29 @@ def _path(value: Any) -> np.ndarray:
     return array
 
 
-def _pairs(align: Any, n: int, m: int) -> np.ndarray:
-    """Index pairs (i, j), from a path or, fractional in j, from the rows of an alignment."""
+def _pairs(align: Any, n: int, m: int, y_times: Any) -> np.ndarray:
+    """Index pairs (i, j), from a path or, fractional in j, from a warp or the rows of an alignment."""
     array = _array(align)
+    if array.shape == (n,) and not _is_path(align):
+        return np.stack([np.arange(n), _frames_at(array, m, y_times)], 1)
     if array.shape == (n, m) and not _is_path(align):
         mass = array.sum(1)
         rows = np.flatnonzero(mass > 0)
         return np.stack([rows, array[rows] @ np.arange(m) / mass[rows]], 1)
     if array.ndim != 2 or array.shape[1] != 2:
-        raise ValueError(f"align must be an alignment of shape ({n}, {m}) or a path of shape (L, 2), got {array.shape}")
+        expected = f"an alignment of shape ({n}, {m}), a path of shape (L, 2) or a warp of shape ({n},)"
+        raise ValueError(f"align must be {expected}, got {array.shape}")
     if (array < 0).any() or (array >= (n, m)).any():
         raise ValueError(f"align is a path that leaves the lattice of shape ({n}, {m})")
     return array
+
+
+def _frames_at(phi: np.ndarray, m: int, y_times: Any) -> np.ndarray:
+    """Fractional frames of y at times of y."""
+    times = np.linspace(0, 1, m) if y_times is None else _array(y_times)
+    if times.shape != (m,):
+        raise ValueError(f"y_times must have shape ({m},), got {times.shape}")
+    return np.interp(phi, times, np.arange(m))
 
 
 def _is_path(align: Any) -> bool:
