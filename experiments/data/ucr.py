@@ -128,7 +128,7 @@ def find(folder: str | Path) -> dict[str, Files]:
         If there is no such folder, it has no sets, or aeon is not installed.
     """
     if str(folder) == AEON:
-        found = _scan(_aeon_folder())
+        found = _scan(aeon_folder())
         return {name: found[name] for name in AEON_SETS if name in found}
     root = Path(folder)
     if not root.is_dir():
@@ -139,7 +139,7 @@ def find(folder: str | Path) -> dict[str, Files]:
     return sets
 
 
-def _aeon_folder() -> Path:
+def aeon_folder() -> Path:
     # Found, not imported: aeon pins older versions of packages that others here need newer, and only its files matter.
     spec = importlib.util.find_spec(AEON)
     if spec is None or not spec.submodule_search_locations:
