@@ -77,7 +77,7 @@ typedef struct {
 
 static void gdtw_cut_forward(gdtw_forward *f, const dalign_gdtw_args *a, dalign_arena *memory) {
   gdtw_cut_item(&f->item, a, memory);
-  gdtw_cut_lattice(&f->lattice, a, memory);
+  gdtw_cut_lattice(&f->lattice, a, &gdtw_schedules[a->quality], memory);
   gdtw_cut_polish(&f->polish, a, memory);
   gdtw_cut_multipliers(&f->multipliers, a, memory);
 }
@@ -139,7 +139,7 @@ static void gdtw_run_forward(gdtw_forward *f, const dalign_gdtw_args *a, int is_
   }
   gdtw_open_chain(&f->polish.chain, it);
   gdtw_stage(&f->lattice, it);
-  gdtw_search(&f->lattice, f->polish.chain.phi);
+  gdtw_search(&f->lattice, &gdtw_schedules[a->quality], f->polish.chain.phi);
   gdtw_put_solution(f, gdtw_polish_warp(&f->polish));
 }
 

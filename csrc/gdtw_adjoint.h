@@ -86,7 +86,7 @@ static void gdtw_knot_gradients(gdtw_adjoint *s, void *grad_x, void *grad_y, dou
     const double z = s->z[i] * it->w[i], o = s->factor * it->w[i];
     if (z == 0 && o == 0) continue;
     if (grad_x || grad_y)
-      (it->is_float ? DALIGN_NAME(gdtw_adjoint_row_, f32) : DALIGN_NAME(gdtw_adjoint_row_, f64))(it, i, k, u, h, z, o,
+      (it->is_float ? DALIGN_NAME(gdtw_adjoint_row_, f32) : DALIGN_NAME(gdtw_adjoint_row_, f64))(it, i, k, u, z / h, o,
                                                                                                  grad_x, grad_y);
     if (!grad_ty || it->m == 1) continue;
     const gdtw_jet l = gdtw_loss_at(c, i, k, c->phi[i]);
@@ -244,7 +244,7 @@ static void gdtw_run_adjoint(gdtw_adjoint *s, const gdtw_item *it) {
   gdtw_solve_adjoint(s);
   gdtw_knot_gradients(s, gdtw_features_of(a->grad_x, it, a->n), gdtw_features_of(a->grad_y, it, a->m), rows.y_times);
   gdtw_edge_gradients(s, gdtw_row_of_gradient(a->grad_reg_weight, b, a->n - 1));
-  gdtw_weight_gradients(s);
+  if (rows.x_times) gdtw_weight_gradients(s);
   gdtw_constraint_gradients(s, &rows);
   gdtw_time_gradients(s, &rows);
   if (a->nominal_slope.at) gdtw_add(a->grad_nominal_slope, b, s->grad_s0);

@@ -113,13 +113,13 @@ static void gdtw_reduce_vector(const gdtw_chain *c, const double *v, double *sum
 /* The pivot in place of one that is nothing but rounding: +inf stops all movement along its direction, which is what the
  * adjoint takes; a small number makes a long step to the next constraint, which is what Newton takes. */
 static double gdtw_flat_pivot(double diagonal, double largest, int move) {
-  return move ? fmax(1e-13 * largest, 1e-300) + (diagonal > 0 ? 1e-8 * diagonal : 0) : INFINITY;
+  return move ? gdtw_most(1e-13 * largest, 1e-300) + (diagonal > 0 ? 1e-8 * diagonal : 0) : INFINITY;
 }
 
 /* (Z^T H Z) step = sum over the groups that move; 0 for those that stand. */
 static void gdtw_solve_groups(gdtw_chain *c, const double *sum, int move, double *step) {
   double largest = 0;
-  for (int g = 0; g < c->groups; g++) largest = fmax(largest, c->diagonal[g]);
+  for (int g = 0; g < c->groups; g++) largest = gdtw_most(largest, c->diagonal[g]);
   c->singular = 0;
   for (int g = 0; g < c->groups; g++) {
     const int joined = g && !c->stands[g - 1];

@@ -56,19 +56,54 @@ static void FN(gdtw_stage_)(const gdtw_item *it, float *x, float *y, int64_t pit
   }
 }
 
-/* Adds to gradients of x_i, y_k, y_{k+1} those of  z dL_i/dphi  (with a minus: the adjoint) and of  o L_i,  both weighted
- * already. With s = (y_{k+1} - y_k) / h and e = x_i - (1-u) y_k - u y_{k+1}:  dL/dphi = -l'(e) s. */
-static void FN(gdtw_adjoint_row_)(const gdtw_item *it, int i, int k, double u, double h, double z, double o,
-                                  void *grad_x, void *grad_y) {
-  const REAL *x = (const REAL *)it->x + i * it->d, *y = (const REAL *)it->y + k * it->d;
-  const int64_t ahead = it->m > 1 ? it->d : 0;
-  REAL *gx = grad_x ? (REAL *)grad_x + i * it->d : NULL, *gy = grad_y ? (REAL *)grad_y + k * it->d : NULL;
-  for (int64_t f = 0; f < it->d; f++) {
-    const double g = (double)y[f + ahead] - (double)y[f], e = (double)x[f] - (double)y[f] - u * g;
-    const gdtw_jet l = gdtw_penalty(it->args->loss, it->args->loss_parameter, e);
-    const double by_e = z * l.second * g / h + o * l.first, by_s = z * l.first / h;
-    if (gx) gx[f] += (REAL)by_e;
-    if (gy) gy[f] -= (REAL)((1 - u) * by_e + by_s);
-    if (gy) gy[f + ahead] -= (REAL)(u * by_e - by_s);
+/* What knot i adds to the gradients of x_i, y_k, y_{k+1}: of  -z dL_i/dphi  (the adjoint) and of  o L_i,  both weighted
+ * already. With g = y_{k+1} - y_k and e = x_i - (1-u) y_k - u y_{k+1}:  dL/dphi = -l'(e) g / h. */
+typedef struct {
+  const REAL *x, *y, *next;
+  REAL *grad_x, *grad_y, *grad_next; /* grad_next is grad_y where y has one sample */
+  int64_t d;
+  double u, z, o; /* z: divided by h */
+} FN(gdtw_row_adjoint);
+
+/* by_e and by_s: derivatives with respect to e, and to g with e held. */
+DALIGN_INLINE void FN(gdtw_add_feature_)(const FN(gdtw_row_adjoint) * r, int64_t f, double by_e, double by_s) {
+  if (r->grad_x) r->grad_x[f] += (REAL)by_e;
+  if (!r->grad_y) return;
+  r->grad_y[f] -= (REAL)((1 - r->u) * by_e + by_s);
+  r->grad_next[f] -= (REAL)(r->u * by_e - by_s);
+}
+
+static void FN(gdtw_adjoint_squares_)(const FN(gdtw_row_adjoint) * r) {
+  for (int64_t f = 0; f < r->d; f++) {
+    const double g = (double)r->next[f] - (double)r->y[f], e = (double)r->x[f] - (double)r->y[f] - r->u * g;
+    FN(gdtw_add_feature_)(r, f, 2 * (r->z * g + r->o * e), 2 * r->z * e);
   }
+}
+
+static void FN(gdtw_adjoint_any_)(const FN(gdtw_row_adjoint) * r, dalign_gdtw_penalty loss, double p) {
+  for (int64_t f = 0; f < r->d; f++) {
+    const double g = (double)r->next[f] - (double)r->y[f], e = (double)r->x[f] - (double)r->y[f] - r->u * g;
+    const gdtw_jet l = gdtw_penalty(loss, p, e);
+    FN(gdtw_add_feature_)(r, f, r->z * l.second * g + r->o * l.first, r->z * l.first);
+  }
+}
+
+static void FN(gdtw_adjoint_row_)(const gdtw_item *it, int i, int k, double u, double z, double o, void *grad_x,
+                                  void *grad_y) {
+  const int64_t ahead = it->m > 1 ? it->d : 0;
+  FN(gdtw_row_adjoint)
+  r = {.x = (const REAL *)it->x + i * it->d,
+       .y = (const REAL *)it->y + k * it->d,
+       .grad_x = grad_x ? (REAL *)grad_x + i * it->d : NULL,
+       .grad_y = grad_y ? (REAL *)grad_y + k * it->d : NULL,
+       .d = it->d,
+       .u = u,
+       .z = z,
+       .o = o};
+  r.next = r.y + ahead;
+  r.grad_next = r.grad_y ? r.grad_y + ahead : NULL;
+  if (it->args->loss == DALIGN_GDTW_SQUARES)
+    FN(gdtw_adjoint_squares_)(&r);
+  else
+    FN(gdtw_adjoint_any_)(&r, it->args->loss, it->args->loss_parameter);
 }

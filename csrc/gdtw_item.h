@@ -31,6 +31,10 @@ typedef struct {
   int squares; /* loss and regulariser are both quadratic */
 } gdtw_item;
 
+/* Of two numbers neither of which is NaN (fmax and fmin are calls). */
+static inline double gdtw_most(double a, double b) { return a > b ? a : b; }
+static inline double gdtw_least(double a, double b) { return a < b ? a : b; }
+
 /* ------------------------------------------------------------------------------------------------ penalties */
 
 typedef struct {
@@ -220,13 +224,13 @@ static int gdtw_reach(gdtw_item *it) {
   double *low = it->reach_low, *high = it->reach_high;
   const double room = 1e-9 * it->span;
   for (int i = 0; i < it->n; i++) {
-    low[i] = i ? fmax(it->low[i], low[i - 1] + it->step_min[i - 1]) : it->low[i];
-    high[i] = i ? fmin(it->high[i], high[i - 1] + it->step_max[i - 1]) : it->high[i];
+    low[i] = i ? gdtw_most(it->low[i], low[i - 1] + it->step_min[i - 1]) : it->low[i];
+    high[i] = i ? gdtw_least(it->high[i], high[i - 1] + it->step_max[i - 1]) : it->high[i];
     if (low[i] > high[i] + room || (i && it->step_min[i - 1] > it->step_max[i - 1] + room)) return i;
   }
   for (int i = it->n - 2; i >= 0; i--) {
-    low[i] = fmax(low[i], low[i + 1] - it->step_max[i]);
-    high[i] = fmin(high[i], high[i + 1] - it->step_min[i]);
+    low[i] = gdtw_most(low[i], low[i + 1] - it->step_max[i]);
+    high[i] = gdtw_least(high[i], high[i + 1] - it->step_min[i]);
   }
   for (int i = 0; i < it->n; i++)
     if (low[i] > high[i]) low[i] = high[i] = .5 * (low[i] + high[i]);
@@ -237,8 +241,9 @@ static int gdtw_reach(gdtw_item *it) {
 static void gdtw_repair(const gdtw_item *it, double *phi) {
   for (int i = 0; i < it->n; i++) {
     double low = it->reach_low[i], high = it->reach_high[i];
-    if (i) low = fmax(low, phi[i - 1] + it->step_min[i - 1]), high = fmin(high, phi[i - 1] + it->step_max[i - 1]);
-    phi[i] = fmin(fmax(phi[i], low), fmax(low, high));
+    if (i)
+      low = gdtw_most(low, phi[i - 1] + it->step_min[i - 1]), high = gdtw_least(high, phi[i - 1] + it->step_max[i - 1]);
+    phi[i] = gdtw_least(gdtw_most(phi[i], low), gdtw_most(low, high));
   }
 }
 

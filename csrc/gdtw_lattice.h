@@ -85,74 +85,107 @@ static const float *gdtw_distances_of(gdtw_lattice *l, int i) {
   return l->distance + (i - first) * l->pitch;
 }
 
-/* A lattice value as a segment and u in [0, 1]. Those at the ends of a window may stand outside of what can be reached. */
-static int gdtw_locate(const gdtw_lattice *l, int i, int k, float *u) {
+/* Lattice values [first, end) of one segment: value first + q lies at u + q step of it. */
+typedef struct {
+  int segment, first, end;
+  double u, step;
+} gdtw_piece;
+
+/* The piece that begins with value k, of those up to high. */
+static gdtw_piece gdtw_piece_at(const gdtw_lattice *l, int k, int high) {
+  const gdtw_item *it = l->it;
+  const int last = it->m > 2 ? it->m - 2 : 0, r = l->per_sample;
+  const int s = r ? gdtw_smaller(k / r, last) : gdtw_segment(it, gdtw_clamp(k * l->h, 0, it->span));
+  if (r)
+    return (gdtw_piece){s, k, s < last ? gdtw_smaller((s + 1) * r, high + 1) : high + 1, (double)k / r - s, 1. / r};
+  const double h = it->ty[s + 1] - it->ty[s];
+  const int next = (int)gdtw_least(ceil(it->ty[s + 1] / l->h), high + 1);
+  return (gdtw_piece){s, k, s < last ? gdtw_larger(next, k + 1) : high + 1, (k * l->h - it->ty[s]) / h, l->h / h};
+}
+
+/* The piece of one value, moved into what the knot can reach: those at the ends of a window may stand outside. */
+static gdtw_piece gdtw_piece_within(const gdtw_lattice *l, int i, int k) {
   const gdtw_item *it = l->it;
   const double v = gdtw_clamp(k * l->h, it->reach_low[i], it->reach_high[i]);
   const int s = gdtw_segment(it, v);
-  *u = (float)((v - it->ty[s]) / (it->ty[s + 1] - it->ty[s]));
-  return s;
+  return (gdtw_piece){s, k, k + 1, (v - it->ty[s]) / (it->ty[s + 1] - it->ty[s]), 0};
 }
 
-static float gdtw_square(const gdtw_lattice *l, const float *a, int s, float u) {
-  return (1 - u) * a[s] + u * a[s + 1] - u * (1 - u) * l->delta[s];
+/* u of LANES values, the first of them q behind the piece's first. */
+static vec gdtw_shares(const gdtw_piece *p, int q) {
+  static const float ramp[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return v_muladd(v_set1((float)p->step), v_loadu(ramp), v_set1((float)(p->u + q * p->step)));
 }
 
-static float gdtw_square_at(const gdtw_lattice *l, const float *a, int i, int k) {
-  float u;
-  const int s = gdtw_locate(l, i, k, &u);
-  return gdtw_square(l, a, s, u);
-}
-
-/* Squares at uniform samples: a parabola over each segment. out[k - low]. */
-static void gdtw_square_row(const gdtw_lattice *l, const float *a, int low, int high, float *out) {
-  const int r = l->per_sample;
-  if (r == 1) {
-    memcpy(out, a + low, (size_t)(high - low + 1) * sizeof *out);
-    return;
-  }
-  const float step = 1.f / (float)r;
-  for (int s = low / r, k = low; k <= high; s++) {
-    const float base = a[s], bend = l->delta[gdtw_smaller(s, l->it->m - 1)], rise = a[s + 1] - base - bend;
-    const int end = gdtw_smaller((s + 1) * r, high + 1);
-    for (int q = k; q < end; q++) {
-      const float u = (float)(q - s * r) * step;
-      out[q - low] = base + u * (rise + u * bend);
-    }
-    k = end;
+/* Squares: a parabola. out[0] is the piece's first value; whole vectors are written. */
+static void gdtw_square_piece(const gdtw_lattice *l, const float *a, const gdtw_piece *p, float *out) {
+  const int s = p->segment;
+  const vec base = v_set1(a[s]), bend = v_set1(l->delta[s]), rise = v_set1(a[s + 1] - a[s] - l->delta[s]);
+  for (int q = 0; q < p->end - p->first; q += LANES) {
+    const vec u = gdtw_shares(p, q);
+    v_storeu(out + q, v_muladd(u, v_muladd(u, bend, rise), base));
   }
 }
 
-static float gdtw_float_penalty(dalign_gdtw_penalty kind, float p, float e) {
-  const float a = fabsf(e);
-  if (kind == DALIGN_GDTW_SQUARES) return e * e;
-  if (kind == DALIGN_GDTW_HUBER) return a <= p ? e * e : 2 * p * a - p * p;
-  return p == 1.5f ? a * sqrtf(a) : p == 3 ? a * a * a : p == 4 ? a * a * a * a : powf(a, p);
+/* l(e) of a loss that is no square. Huber: t (2 a - t) with t = min(a, p). */
+static vec gdtw_penalties(dalign_gdtw_penalty kind, float p, vec e) {
+  const vec a = v_abs(e), t = v_min(a, v_set1(p));
+  if (kind == DALIGN_GDTW_HUBER) return v_mul(t, v_sub(v_add(a, a), t));
+  if (p == 1.5f) return v_mul(a, v_sqrt(a));
+  if (p == 3) return v_mul(a, v_mul(a, a));
+  float lanes[LANES];
+  v_storeu(lanes, a);
+  for (int r = 0; r < LANES; r++) lanes[r] = powf(lanes[r], p);
+  return v_loadu(lanes);
 }
 
 /* Any loss, feature by feature at the interpolated y. */
-static float gdtw_any_at(const gdtw_lattice *l, int i, int k) {
+static void gdtw_any_piece(const gdtw_lattice *l, int i, const gdtw_piece *p, float *out) {
   const dalign_gdtw_args *a = l->it->args;
-  float u, sum = 0;
-  const int s = gdtw_locate(l, i, k, &u);
-  const float *x = l->x + i * l->it->d, *y = l->y + s;
-  for (int64_t f = 0; f < l->it->d; f++, y += l->pitch)
-    sum += gdtw_float_penalty(a->loss, (float)a->loss_parameter, x[f] - y[0] - u * (y[1] - y[0]));
-  return sum;
+  for (int q = 0; q < p->end - p->first; q += LANES) {
+    const vec u = gdtw_shares(p, q);
+    const float *x = l->x + i * l->it->d, *y = l->y + p->segment;
+    vec sum = v_zero();
+    for (int64_t f = 0; f < l->it->d; f++, y += l->pitch) {
+      const vec e = v_sub(v_set1(x[f] - y[0]), v_mul(u, v_set1(y[1] - y[0])));
+      sum = v_add(sum, gdtw_penalties(a->loss, (float)a->loss_parameter, e));
+    }
+    v_storeu(out + q, sum);
+  }
+}
+
+/* L_i at the values of a piece; what is written behind them, the next piece overwrites. a: distances, NULL unless squares. */
+static void gdtw_piece_costs(const gdtw_lattice *l, int i, const float *a, const gdtw_piece *p, float *out) {
+  if (a)
+    gdtw_square_piece(l, a, p, out);
+  else
+    gdtw_any_piece(l, i, p, out);
+}
+
+static void gdtw_value_costs(const gdtw_lattice *l, int i, const float *a, int low, int high, float *out) {
+  if (a && l->per_sample == 1) {
+    memcpy(out, a + low, (size_t)(high - low + 1) * sizeof *out);
+    return;
+  }
+  for (int k = low; k <= high;) {
+    const gdtw_piece p = gdtw_piece_at(l, k, high);
+    gdtw_piece_costs(l, i, a, &p, out + (k - low));
+    k = p.end;
+  }
 }
 
 /* w_i L_i over the row's window, into l->costs. */
 static void gdtw_node_costs(gdtw_lattice *l, int i, int low, int high) {
-  const int squares = l->it->args->loss == DALIGN_GDTW_SQUARES;
-  const float *a = squares ? gdtw_distances_of(l, i) : NULL, w = (float)l->it->w[i];
-  if (squares && l->per_sample) {
-    gdtw_square_row(l, a, low, high, l->costs);
-    l->costs[0] = gdtw_square_at(l, a, i, low);
-    l->costs[high - low] = gdtw_square_at(l, a, i, high);
-  } else {
-    for (int k = low; k <= high; k++) l->costs[k - low] = squares ? gdtw_square_at(l, a, i, k) : gdtw_any_at(l, i, k);
+  const float *a = l->it->args->loss == DALIGN_GDTW_SQUARES ? gdtw_distances_of(l, i) : NULL;
+  const vec w = v_set1((float)l->it->w[i]);
+  float end[LANES];
+  gdtw_value_costs(l, i, a, low, high, l->costs);
+  for (int side = 0; side < 2; side++) {
+    const gdtw_piece p = gdtw_piece_within(l, i, side ? high : low);
+    gdtw_piece_costs(l, i, a, &p, end);
+    l->costs[side ? high - low : 0] = end[0];
   }
-  for (int k = 0; k <= high - low; k++) l->costs[k] *= w;
+  for (int k = 0; k <= high - low; k += LANES) v_storeu(l->costs + k, v_mul(w, v_loadu(l->costs + k)));
 }
 
 /* ------------------------------------------------------------------------------------------------ edge costs */
@@ -312,36 +345,46 @@ static int gdtw_solve_lattice(gdtw_lattice *l, double h, int per_sample, const d
 
 /* ------------------------------------------------------------------------------------------------ schedules */
 
+/* The first lattice has at least so many values over all of y, and a whole number from sample to sample; corridors follow,
+ * each GDTW_FINER times finer, so many values wide on both sides, until there are GDTW_FINEST from sample to sample. What is
+ * missed lies outside of a corridor: width decides (docs/decisions.md). */
 typedef struct {
-  int per_sample; /* lattice values from sample to sample, first */
-  int levels, factor[4], half[4];
+  int values;          /* of the first lattice, at least */
+  int cells;           /* values times knots, at least; but no more than GDTW_MOST_VALUES */
+  int half, last_half; /* of corridors, and of the last one */
 } gdtw_schedule;
 
 static const gdtw_schedule gdtw_schedules[] = {
-    [DALIGN_GDTW_FAST] = {1, 3, {4, 4, 4}, {31, 31, 31}},
-    [DALIGN_GDTW_DEFAULT] = {1, 3, {4, 4, 4}, {63, 63, 63}},
-    [DALIGN_GDTW_THOROUGH] = {2, 3, {4, 4, 4}, {127, 127, 63}},
+    [DALIGN_GDTW_FAST] = {49, 4096, 63, 63},
+    [DALIGN_GDTW_DEFAULT] = {511, 65536, 255, 127},
+    [DALIGN_GDTW_THOROUGH] = {4095, 262144, 255, 255},
 };
-enum { GDTW_LEAST_VALUES = 49, GDTW_WIDEST = 127 };
+enum { GDTW_FINER = 4, GDTW_FINEST = 64, GDTW_MOST_VALUES = 4095 };
 
-/* Lattice values from sample to sample on the first lattice: at least GDTW_LEAST_VALUES in all. */
-static int gdtw_first_per_sample(const gdtw_schedule *s, int m) {
-  const int segments = m > 1 ? m - 1 : 1;
-  return s->per_sample * segments >= GDTW_LEAST_VALUES ? s->per_sample : (GDTW_LEAST_VALUES + segments - 1) / segments;
+/* Values that the first lattice has at least: small problems can have more. */
+static int64_t gdtw_first_values(const gdtw_schedule *s, int64_t n) {
+  const int64_t more = s->cells / n < GDTW_MOST_VALUES ? s->cells / n : GDTW_MOST_VALUES;
+  return more > s->values ? more : s->values;
+}
+
+/* Lattice values from sample to sample on the first lattice. */
+static int64_t gdtw_first_per_sample(const gdtw_schedule *s, int64_t n, int64_t m) {
+  const int64_t segments = m > 1 ? m - 1 : 1;
+  return (gdtw_first_values(s, n) + segments - 1) / segments;
 }
 
 /* A warp near the global minimum, feasible. */
-static void gdtw_search(gdtw_lattice *l, double *phi) {
+static void gdtw_search(gdtw_lattice *l, const gdtw_schedule *s, double *phi) {
   const gdtw_item *it = l->it;
-  const gdtw_schedule *s = &gdtw_schedules[it->args->quality];
-  int per_sample = gdtw_first_per_sample(s, it->m);
-  double h = it->span / (it->m > 1 ? it->m - 1 : 1) / per_sample;
+  const double apart = it->span / (it->m > 1 ? it->m - 1 : 1);
+  int per_sample = (int)gdtw_first_per_sample(s, it->n, it->m);
   for (int i = 0; i < it->n; i++) phi[i] = it->reach_low[i];
-  if (gdtw_solve_lattice(l, h, it->uniform ? per_sample : 0, NULL, 0, phi))
-    for (int level = 0; level < s->levels; level++) {
-      h /= s->factor[level], per_sample *= s->factor[level];
-      gdtw_solve_lattice(l, h, it->uniform ? per_sample : 0, phi, s->half[level], phi);
-    }
+  int found = gdtw_solve_lattice(l, apart / per_sample, it->uniform ? per_sample : 0, NULL, 0, phi);
+  while (found && per_sample < GDTW_FINEST) {
+    per_sample *= GDTW_FINER;
+    const int half = per_sample < GDTW_FINEST ? s->half : s->last_half;
+    gdtw_solve_lattice(l, apart / per_sample, it->uniform ? per_sample : 0, phi, half, phi);
+  }
   gdtw_repair(it, phi);
 }
 
@@ -349,11 +392,20 @@ static void gdtw_search(gdtw_lattice *l, double *phi) {
 
 static int64_t gdtw_pitch(int64_t m) { return (m / (2 * LANES) + 1) * 2 * LANES; }
 
-static void gdtw_cut_lattice(gdtw_lattice *l, const dalign_gdtw_args *a, dalign_arena *memory) {
-  const gdtw_schedule *s = &gdtw_schedules[a->quality];
-  const int64_t segments = a->m > 1 ? a->m - 1 : 1;
-  const int64_t all = s->per_sample * segments + GDTW_LEAST_VALUES + segments, corridor = 2 * GDTW_WIDEST + 1;
-  const int64_t values = (all > corridor ? all : corridor) + 2;
+/* Room for any lattice of any item: in a row, and in all. Shorter items may have longer rows. */
+static int64_t gdtw_row_room(const dalign_gdtw_args *a, const gdtw_schedule *s) {
+  const int64_t first = gdtw_first_values(s, 1) + a->m + 1, corridor = 2 * gdtw_larger(s->half, s->last_half) + 1;
+  return first > corridor ? first : corridor;
+}
+
+static int64_t gdtw_rows_room(const dalign_gdtw_args *a, const gdtw_schedule *s) {
+  const int64_t values = a->n * s->values > s->cells ? a->n * s->values : s->cells;
+  const int64_t first = values + a->n * (a->m + 1), corridor = a->n * (2 * gdtw_larger(s->half, s->last_half) + 1);
+  return (first > corridor ? first : corridor) + a->n * 2 * GDTW_PAD;
+}
+
+static void gdtw_cut_lattice(gdtw_lattice *l, const dalign_gdtw_args *a, const gdtw_schedule *s, dalign_arena *memory) {
+  const int64_t values = gdtw_row_room(a, s);
   int **const of_knots[] = {&l->low, &l->high, &l->reach_low, &l->reach_high, &l->step_low, &l->step_high};
   for (size_t k = 0; k < sizeof of_knots / sizeof *of_knots; k++)
     *of_knots[k] = dalign_arena_take(memory, (size_t)a->n * sizeof(int));
@@ -363,8 +415,8 @@ static void gdtw_cut_lattice(gdtw_lattice *l, const dalign_gdtw_args *a, dalign_
   l->delta = dalign_arena_take(memory, (size_t)l->pitch * sizeof(float));
   l->distance = dalign_arena_take(memory, (size_t)(GDTW_TOGETHER * l->pitch) * sizeof(float));
   l->offset = dalign_arena_take(memory, (size_t)a->n * sizeof *l->offset);
-  l->rows = dalign_arena_take(memory, (size_t)(a->n * (values + 2 * GDTW_PAD)) * sizeof(float));
-  l->costs = dalign_arena_take(memory, (size_t)values * sizeof(float));
+  l->rows = dalign_arena_take(memory, (size_t)gdtw_rows_room(a, s) * sizeof(float));
+  l->costs = dalign_arena_take(memory, (size_t)(values + LANES) * sizeof(float));
   l->anchors = dalign_arena_take(memory, (size_t)(values / GDTW_BLOCK + 2) * sizeof(int));
   for (int q = 0; q < GDTW_TABLES; q++) {
     l->tables[q].room = 2 * values + 4 * GDTW_BLOCK;

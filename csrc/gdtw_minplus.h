@@ -4,14 +4,13 @@
  *
  * a (min, +) product with a convex c (+inf outside its window). Included once, for float vectors.
  *
- * The matrix c[k - j] is totally monotone: the smallest j that attains the minimum never falls as k grows. So a few rows
- * k, the anchors, are searched, first each ANCHORS-th block's and then between them the others', each between its
- * neighbours' results; and a block of outputs between two anchors only looks at the j between theirs. All in vectors. */
+ * The matrix c[k - j] is totally monotone: the smallest j that attains the minimum never falls as k grows. So the first
+ * row of each block of outputs, its anchor, is searched, by halves, each between what its neighbours found; and the outputs
+ * between two anchors only look at the j between theirs. All in vectors. */
 
 enum {
-  GDTW_BLOCK = 32,       /* outputs between two anchors; a multiple of every LANES */
-  GDTW_ANCHORS = 8,      /* blocks between two anchors of the first round */
-  GDTW_PAD = GDTW_BLOCK, /* numbers around a row, and around a table, that are read and do not count */
+  GDTW_BLOCK = 32,      /* outputs between two anchors; a multiple of every LANES */
+  GDTW_PAD = GDTW_BLOCK /* numbers around a row, and around a table, that are read and do not count */
 };
 /* No warp comes this way. Finite, so that sums and differences stay numbers. */
 #define GDTW_NEVER 1e30f
@@ -64,18 +63,18 @@ static void gdtw_block(const gdtw_row *old, const gdtw_edge_costs *c, int k, int
   for (int q = 0; q < VECTORS; q++) v_storeu(out + q * LANES, least[q]);
 }
 
-/* Row new of the product. anchors: room for one number a block and one more. */
+/* Row new of the product. anchors: room for one number a block and one more. The anchors between two known ones are found
+ * by halves, so that each round looks at every j about once. */
 static void gdtw_min_plus(const gdtw_row *old, const gdtw_edge_costs *c, gdtw_row *new, int *anchors) {
   const int blocks = (new->high - new->low) / GDTW_BLOCK + 1;
-  anchors[blocks] = gdtw_anchor(old, c, new->high, old->low, old->high);
-  for (int b = 0; b < blocks; b += GDTW_ANCHORS)
-    anchors[b] =
-        gdtw_anchor(old, c, new->low + b *GDTW_BLOCK, b ? anchors[b - GDTW_ANCHORS] : old->low, anchors[blocks]);
+  int stride = 1;
+  while (stride < blocks) stride *= 2;
+  anchors[0] = gdtw_anchor(old, c, new->low, old->low, old->high);
+  anchors[blocks] = gdtw_anchor(old, c, new->high, anchors[0], old->high);
+  for (; stride > 1; stride /= 2)
+    for (int b = stride / 2; b < blocks; b += stride)
+      anchors[b] = gdtw_anchor(old, c, new->low + GDTW_BLOCK *b, anchors[b - stride / 2],
+                               anchors[gdtw_smaller(b + stride / 2, blocks)]);
   for (int b = 0; b < blocks; b++)
-    if (b % GDTW_ANCHORS) {
-      const int next = gdtw_smaller((b / GDTW_ANCHORS + 1) * GDTW_ANCHORS, blocks);
-      anchors[b] = gdtw_anchor(old, c, new->low + b *GDTW_BLOCK, anchors[b - 1], anchors[next]);
-    }
-  for (int b = 0; b < blocks; b++)
-    gdtw_block(old, c, new->low + b *GDTW_BLOCK, anchors[b], anchors[b + 1], new->at + new->low + b *GDTW_BLOCK);
+    gdtw_block(old, c, new->low + GDTW_BLOCK *b, anchors[b], anchors[b + 1], new->at + new->low + GDTW_BLOCK *b);
 }

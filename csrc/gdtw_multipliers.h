@@ -25,14 +25,14 @@ static void gdtw_find_multipliers(gdtw_multipliers *u, gdtw_chain *c) {
     r = (gdtw_range){r.low + u->forces[i].low, r.high + u->forces[i].high};
     u->ties[i] = r = gdtw_cut_range(r, gdtw_tie_forces(c, i));
     const double before = i ? c->force[i - 1] : 0, behind = i + 1 < n ? c->force[i] : 0;
-    scale = fmax(scale, fmax(fabs(behind), fabs(c->g[i] - before + behind)));
+    scale = gdtw_most(scale, gdtw_most(fabs(behind), fabs(c->g[i] - before + behind)));
   }
   u->allowed = 1e-10 * scale;
   r = (gdtw_range){0, 0};
   for (int i = n - 2; i >= 0; i--) {
     r = (gdtw_range){r.low - u->forces[i + 1].high, r.high - u->forces[i + 1].low};
     r = gdtw_cut_range(r, gdtw_tie_forces(c, i));
-    u->ties[i] = (gdtw_range){fmax(u->ties[i].low, r.low), fmin(u->ties[i].high, r.high)};
+    u->ties[i] = (gdtw_range){gdtw_most(u->ties[i].low, r.low), gdtw_least(u->ties[i].high, r.high)};
   }
 }
 

@@ -24,11 +24,12 @@ typedef struct {
 typedef struct {
   gdtw_chain chain;
   double *step, *reduced, *reduced_step; /* of the knots; gradient and step of the groups */
+  double *stiff;                         /* H's diagonal */
   int *meets;
   gdtw_move *moves;
   int move_count, certificates;
-  double scale, stiffest,
-      noise; /* largest part of the gradient, largest diagonal of H, rounding of a gradient's entry */
+  double scale;    /* largest part of the gradient */
+  double residual; /* largest force on what can move, in units of its noise */
 } gdtw_polish;
 
 /* ------------------------------------------------------------------------------------------------ the first working set */
@@ -70,40 +71,52 @@ static void gdtw_first_set(gdtw_chain *c) {
 
 static double gdtw_largest(const double *v, int count) {
   double largest = 0;
-  for (int k = 0; k < count; k++) largest = fmax(largest, fabs(v[k]));
+  for (int k = 0; k < count; k++) largest = gdtw_most(largest, fabs(v[k]));
   return largest;
 }
 
-/* Scales that tell rounding from force. */
+/* What tells rounding from force. */
 static void gdtw_measure(gdtw_polish *p) {
   const gdtw_chain *c = &p->chain;
   const int n = c->it->n;
-  p->scale = p->stiffest = 0;
+  p->scale = 0;
   for (int i = 0; i < n; i++) {
     const double before = i ? c->force[i - 1] : 0, behind = i + 1 < n ? c->force[i] : 0;
-    const double stiff = c->bend[i] + (i ? c->stiff[i - 1] : 0) + (i + 1 < n ? c->stiff[i] : 0);
-    p->scale = fmax(p->scale, fmax(fabs(behind), fabs(c->g[i] - before + behind)));
-    p->stiffest = fmax(p->stiffest, stiff);
+    p->stiff[i] = c->bend[i] + (i ? c->stiff[i - 1] : 0) + (i + 1 < n ? c->stiff[i] : 0);
+    p->scale = gdtw_most(p->scale, gdtw_most(fabs(behind), fabs(c->g[i] - before + behind)));
   }
-  p->noise = 3.2e-15 * p->stiffest * c->it->span + 1e-300;
 }
 
-/* The Newton step of the groups; whether the point is stationary already. */
+/* What rounding phi makes of a force where H has that diagonal. Of each knot and group by itself: |e|^1.5 is infinitely
+ * stiff at 0, and what one edge cannot tell, all others can. */
+static double gdtw_noise(const gdtw_polish *p, double stiff) { return 3.2e-15 * stiff * p->chain.it->span + 1e-300; }
+
+/* The largest force on what can move, in units of its noise. */
+static double gdtw_residual(const gdtw_polish *p) {
+  const gdtw_chain *c = &p->chain;
+  double largest = 0;
+  for (int g = 0; g < c->groups; g++)
+    if (!c->stands[g])
+      largest = gdtw_most(largest, (fabs(p->reduced[g]) - 1e-12 * p->scale) / gdtw_noise(p, c->diagonal[g]));
+  return largest;
+}
+
+/* The Newton step of the groups; whether the point is stationary already: all that is left is noise, and the last step has
+ * not made it less. */
 static int gdtw_newton(gdtw_polish *p) {
   gdtw_chain *c = &p->chain;
-  double largest = 0;
+  const double before = p->residual;
   gdtw_derivatives(c);
   gdtw_measure(p);
   gdtw_find_groups(c);
   gdtw_reduce_matrix(c);
   gdtw_reduce_vector(c, c->g, p->reduced);
-  for (int g = 0; g < c->groups; g++) {
-    if (!c->stands[g]) largest = fmax(largest, fabs(p->reduced[g]));
-    p->reduced[g] = -p->reduced[g];
-  }
+  p->residual = gdtw_residual(p);
+  for (int g = 0; g < c->groups; g++) p->reduced[g] = -p->reduced[g];
   gdtw_solve_groups(c, p->reduced, 1, p->reduced_step);
   for (int i = 0; i < c->it->n; i++) p->step[i] = p->reduced_step[c->group[i]];
-  return largest <= 1e-12 * p->scale + p->noise || gdtw_largest(p->step, c->it->n) <= 1e-15 * c->it->span;
+  const double share = p->residual < .5 * before ? .1 : 1;
+  return p->residual <= share || gdtw_largest(p->step, c->it->n) <= share * 1e-15 * c->it->span;
 }
 
 /* ------------------------------------------------------------------------------------------------ how far it goes */
@@ -111,7 +124,7 @@ static int gdtw_newton(gdtw_polish *p) {
 /* The next bound or sample that knot i meets on its way. */
 static double gdtw_side_ahead(const gdtw_chain *c, int i, double step) {
   const gdtw_item *it = c->it;
-  return step > 0 ? fmin(it->high[i], it->ty[c->segment[i] + 1]) : fmax(it->low[i], it->ty[c->segment[i]]);
+  return step > 0 ? gdtw_least(it->high[i], it->ty[c->segment[i] + 1]) : gdtw_most(it->low[i], it->ty[c->segment[i]]);
 }
 
 /* Share of the step at which knot i meets a bound or a sample; +inf where it does not move. */
@@ -191,7 +204,8 @@ static void gdtw_advance(gdtw_polish *p) {
   double share = 1;
   for (int i = 0; i < n && longest > c->it->span; i++) p->step[i] *= c->it->span / longest;
   for (int i = 0; i < n; i++)
-    share = fmin(share, fmin(fmax(gdtw_share_to_side(p, i), 0), fmax(gdtw_share_to_slope(p, i), 0)));
+    share =
+        gdtw_least(share, gdtw_least(gdtw_most(gdtw_share_to_side(p, i), 0), gdtw_most(gdtw_share_to_slope(p, i), 0)));
   const int free = !c->it->squares && gdtw_shorten(p, &share);
   const double met = free ? -1 : share * (1 + 1e-12) + 1e-300;
   for (int i = 0; i < n; i++)
@@ -219,17 +233,18 @@ static void gdtw_add_move(gdtw_polish *p, gdtw_move move) {
 /* Blocks that could move with gain; none: the point satisfies the conditions. */
 static void gdtw_certify(gdtw_polish *p) {
   gdtw_chain *c = &p->chain;
-  const double allowed = 1e-11 * p->scale + 8 * p->noise + 2 * c->it->tolerance * p->stiffest;
-  double low = 0, high = 0;
+  double low = 0, high = 0, noise = 0;
   int since_low = 0, since_high = 0; /* knots behind the last one where that end was cut */
   p->move_count = 0, p->certificates++;
   for (int i = 0; i < c->it->n; i++) {
     const gdtw_range s = gdtw_forces(c, i), tie = gdtw_tie_forces(c, i);
     low += s.low, high += s.high;
-    const double too_high = low - tie.high, too_low = tie.low - high;
-    if (fmax(too_high, too_low) > allowed) {
+    noise += 8 * gdtw_noise(p, p->stiff[i]) + 2 * c->it->tolerance * p->stiff[i];
+    const double too_high = low - tie.high, too_low = tie.low - high, allowed = 1e-11 * p->scale + noise;
+    if (!c->tie[i]) noise = 0;
+    if (gdtw_most(too_high, too_low) > allowed) {
       const int up = too_high < too_low;
-      gdtw_add_move(p, (gdtw_move){up ? since_high : since_low, i, up, fmax(too_high, too_low)});
+      gdtw_add_move(p, (gdtw_move){up ? since_high : since_low, i, up, gdtw_most(too_high, too_low)});
       low = high = up ? tie.low : tie.high;
       since_low = since_high = i + 1;
       continue;
@@ -288,7 +303,7 @@ static int gdtw_most_steps(const gdtw_item *it) { return 20 * it->n + 200; }
 static int gdtw_polish_warp(gdtw_polish *p) {
   gdtw_chain *c = &p->chain;
   const int most = gdtw_most_steps(c->it);
-  p->certificates = 0;
+  p->certificates = 0, p->residual = INFINITY;
   gdtw_first_set(c);
   for (int steps = 0; steps < most; steps++) {
     if (!gdtw_newton(p)) {
@@ -309,6 +324,7 @@ static void gdtw_cut_polish(gdtw_polish *p, const dalign_gdtw_args *a, dalign_ar
   const size_t n = (size_t)a->n;
   gdtw_cut_chain(&p->chain, a, memory);
   p->step = dalign_arena_take(memory, n * sizeof(double));
+  p->stiff = dalign_arena_take(memory, n * sizeof(double));
   p->reduced = dalign_arena_take(memory, n * sizeof(double));
   p->reduced_step = dalign_arena_take(memory, n * sizeof(double));
   p->meets = dalign_arena_take(memory, n * sizeof(int));
