@@ -208,7 +208,18 @@ def load_score(name: str, cache: Path | None = None) -> Score:
 def _parse(name: str) -> tuple[Floats, Floats, Ints, Ints, int]:
     from music21 import corpus
 
-    parts = list(corpus.parse(name).toSoundingPitch().stripTies().parts)
+    return note_columns(corpus.parse(name), name)
+
+
+def note_columns(stream: Any, name: str) -> tuple[Floats, Floats, Ints, Ints, int]:
+    """Onset and offset in quarter notes, pitch and part of all notes of a score that music21 has read; how many parts.
+
+    Raises
+    ------
+    ValueError
+        If there are no notes.
+    """
+    parts = list(stream.toSoundingPitch().stripTies().parts)
     rows = [
         (float(note.offset), float(note.offset + note.quarterLength), pitch.midi, index)
         for index, part in enumerate(parts)

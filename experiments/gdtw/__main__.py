@@ -6,7 +6,7 @@ import argparse
 import importlib
 
 TASKS: dict[str, str] = {
-    # name of the package: what it is about
+    "score": "audio to score alignment: Tables 1, 3 and 4",
 }
 """Packages beside this file; each has a module `run` with `main(arguments: list[str]) -> None`."""
 
