@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("tqdm")  # a machine that runs the tests alone may lack it
 
 from experiments.data import music
-from experiments.quickstart import evaluation, losses, network, settings, training
+from experiments.quickstart import data, evaluation, losses, network, settings, training
 from experiments.quickstart.data import Chorales, as_melody, collate, top_voice
 from experiments.quickstart.report import Report
 
@@ -79,6 +79,40 @@ def test_stretched_targets_give_each_chord_its_equal_share():
     frames, chords = int(batch.n_frames[0]), int(batch.n_chords[0])
     expected = batch.chords[0].numpy()[[i * chords // frames for i in range(frames)]]
     np.testing.assert_array_equal(target, expected)
+
+
+def played(piece: music.Piece, time_map: music.TimeMap) -> music.Piece:
+    """The same sound, of another score."""
+    return dataclasses.replace(piece, performance=dataclasses.replace(piece.performance, time_map=time_map))
+
+
+def test_the_score_as_written_has_no_tempo():
+    """The first ten seconds are played at twice the tempo of the rest."""
+    piece = made_piece(0)
+    piece = played(piece, music.TimeMap(np.array([0.0, 20.0, 21.0]), np.array([0.0, 10.0, 11.0])))
+    written = data.as_written(piece)
+    quarters = piece.performance.time_map.quarters(piece.frames.times)
+    np.testing.assert_allclose(quarters[:11], [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 20.5])
+    np.testing.assert_allclose(written.place, (quarters - 1) / (quarters[-1] - 1))
+    samples = 4 * (quarters[-1] - 1) + 1
+    assert len(written.chords) == int(np.ceil(samples))
+    at = np.linspace(quarters[0], quarters[-1], len(written.chords))
+    frame = np.floor(piece.performance.time_map.seconds(at) + 1e-9).astype(int)
+    np.testing.assert_array_equal(written.chords, piece.strong[frame])
+
+
+def test_decdtw_is_the_distance_from_the_true_way_in_seconds():
+    piece = played(made_piece(0), music.TimeMap(np.array([0.0, 20.0, 21.0]), np.array([0.0, 10.0, 11.0])))
+    batch = collate([piece])
+    perfect = torch.as_tensor(piece.strong, dtype=torch.float32)[None]
+    loss = losses.training("decdtw").make(settings.QUICK)
+    same = dataclasses.replace(batch, written=torch.ones_like(batch.written))  # nothing speaks against one tempo
+    seconds = np.ptp(piece.frames.times)
+    line = np.abs(np.linspace(0, 1, len(piece.strong)) - data.as_written(piece).place)
+    by_trapezoids = seconds * (line[1:] + line[:-1]).sum() / 2 / (len(line) - 1)
+    frames = len(piece.strong)
+    assert loss(perfect, same).item() / frames == pytest.approx(by_trapezoids, rel=1e-3)
+    assert loss(perfect, batch).item() / frames < 0.2 * by_trapezoids
 
 
 PRESETS = ["ddtw:CTC-A", "ddtw:SDTW-D-W", "ddtw:EM", "ddtw:2-1-softDTW"]
@@ -204,6 +238,24 @@ def test_training_is_seeded_and_learns(chorales):
     assert first.test.f_measure > untrained.f_measure
 
 
+def test_decdtw_learns_pitch_classes_from_times_alone(chorales):
+    """No target is ever shown to a prediction."""
+    parts = (chorales.train, chorales.validation, chorales.test)
+    pieces = Chorales(*([uneven(piece, at) for at, piece in enumerate(part)] for part in parts))
+    options = settings.Settings(epochs=8, batch_size=2, learning_rate=1e-2, losses=("decdtw",))
+    result = training.train("decdtw", pieces, options)
+    assert np.mean(result.step_losses[-3:]) < 0.5 * np.mean(result.step_losses[:3])
+    before, after = (evaluation.score_alignment(net, pieces.test, 1.0) for net in (result.untrained, result.network))
+    assert after.warp_error < 0.6 * before.warp_error
+
+
+def uneven(piece: music.Piece, seed: int) -> music.Piece:
+    """Of a score whose chords have other durations."""
+    rng = np.random.default_rng(seed)
+    edges = np.append(piece.chords.start, piece.chords.end[-1])
+    return played(piece, music.TimeMap(np.concatenate([[0], np.cumsum(rng.uniform(1, 8, len(edges) - 1))]), edges))
+
+
 @pytest.mark.parametrize("name", ["mctc", "ctc", "ddtw:CTC-C"])
 def test_trainings_with_a_blank_learn(name, chorales):
     options = settings.Settings(epochs=4, batch_size=2, learning_rate=1e-2)
@@ -213,13 +265,15 @@ def test_trainings_with_a_blank_learn(name, chorales):
 
 
 def test_report_is_complete(chorales, tmp_path):
-    names = ("softdtw", "ctc", "ddtw:SDTW-D")
+    names = ("softdtw", "ctc", "ddtw:SDTW-D", "decdtw")
     options = settings.Settings(epochs=1, n_train=6, n_validation=2, n_test=2, losses=names)
     results = {name: training.train(name, chorales, options) for name in options.losses}
-    pair = evaluation.AlignmentScores(0.5, 0.1)
+    pair = evaluation.AlignmentScores(0.5, 0.1, 1.5)
     report = Report(options, results, dict.fromkeys(results, (pair, pair)), {"training": 1.0})
     assert all(losses.training(name).title in report.text() for name in results)
     assert "Melodies alone" in report.markdown()
+    assert "True times" in report.markdown()
+    assert "1.5 s" in report.text()
     report.write(tmp_path)
     written = json.loads((tmp_path / "results.json").read_text())
     assert set(written["results"]) == set(options.losses)
@@ -252,5 +306,5 @@ def test_pictures_are_written(chorales, tmp_path):
     results = {"softdtw": training.train("softdtw", chorales, options)}
     draw_all(results, chorales.test[0], 1.0, tmp_path)
     names = {path.name for path in tmp_path.glob("*.png")}
-    assert {"demo.png", "features.png", "reference.png", "loss.png"} <= names
+    assert {"demo.png", "features.png", "reference.png", "loss.png", "warp.png"} <= names
     assert {"alignment_before.png", "alignment_after.png"} <= names

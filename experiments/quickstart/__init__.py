@@ -8,7 +8,8 @@ classes of held-out chorales, and draws what happened. Read the modules in this 
 - `data`: chorales, targets and batches
 - `network`: 2,423 parameters
 - `losses`: one entry per way of training; a new one is one function and one line. Besides these three: multi-label CTC,
-  any setting of the general lattice (``--loss ddtw:SDTW-D-W``), and CTC, which learns melodies
+  any setting of the general lattice (``--loss ddtw:SDTW-D-W``), DecDTW, which is told where in the
+  score each frame is and never what sounds, and CTC, which learns melodies
 - `training`: the loop
 - `evaluation`: precision, recall, F, and how well the alignment finds the chords
 - `pictures`: the PNG files

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from experiments.data import music
+from experiments.data.music import Floats
 
 if TYPE_CHECKING:
     from experiments.quickstart.settings import Settings
@@ -25,6 +26,26 @@ class Chorales:
     train: list[music.Piece]
     validation: list[music.Piece]
     test: list[music.Piece]
+
+
+SAMPLES_PER_QUARTER = 4
+"""Of the score as written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """The score of a piece at constant tempo, and where in it the performance is.
+
+    Attributes
+    ----------
+    chords : (S, 12) float32
+        What is written at uniform times of the score, from that of the first frame to that of the last.
+    place : (N,) float64
+        The true warp: where in the score each frame is, from 0, its first sample, to 1, its last one.
+    """
+
+    chords: Floats
+    place: Floats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +61,13 @@ class Batch:
     chords : (B, M, 12) float32
         The weak target: the sets of pitch classes in their order, without times.
     n_chords : (B,) int64
+    written : (B, S, 12) float32
+        Score as written.
+    n_written : (B,) int64
+    place : (B, N) float32
+        Where in the score each frame is, from 0 to 1.
+    seconds : (B,) float32
+        From the first to the last frame.
     """
 
     features: Tensor
@@ -47,6 +75,10 @@ class Batch:
     strong: Tensor
     chords: Tensor
     n_chords: Tensor
+    written: Tensor
+    n_written: Tensor
+    place: Tensor
+    seconds: Tensor
 
     def to(self, device: str | torch.device) -> Batch:
         """The same batch on another device."""
@@ -108,18 +140,34 @@ def as_melody(piece: music.Piece) -> music.Piece:
     return dataclasses.replace(piece, chords=chords)
 
 
+def as_written(piece: music.Piece) -> Written:
+    """Take the tempo out of a piece."""
+    quarters = piece.performance.time_map.quarters
+    place = quarters(piece.frames.times)
+    samples = int(np.ceil(np.ptp(place) * SAMPLES_PER_QUARTER)) + 1
+    times = np.linspace(place[0], place[-1], max(samples, 2))
+    chord = np.searchsorted(quarters(piece.chords.start), times, side="right") - 1
+    chords = piece.chords.pitch_classes[chord.clip(min=0)]
+    return Written(chords.astype(np.float32), (place - place[0]) / np.ptp(place))
+
+
 def collate(pieces: list[music.Piece]) -> Batch:
     """Pad pieces to a batch."""
 
     def pad(arrays: list[np.ndarray]) -> Tensor:
         return pad_sequence([torch.as_tensor(array, dtype=torch.float32) for array in arrays], batch_first=True)
 
+    scores = [as_written(piece) for piece in pieces]
     return Batch(
         features=pad([piece.frames.values for piece in pieces]),
         n_frames=torch.tensor([len(piece.frames.times) for piece in pieces]),
         strong=pad([piece.strong for piece in pieces]),
         chords=pad([piece.chords.pitch_classes for piece in pieces]),
         n_chords=torch.tensor([len(piece.chords) for piece in pieces]),
+        written=pad([score.chords for score in scores]),
+        n_written=torch.tensor([len(score.chords) for score in scores]),
+        place=pad([score.place for score in scores]),
+        seconds=torch.tensor([np.ptp(piece.frames.times) for piece in pieces], dtype=torch.float32),
     )
 
 

@@ -10,6 +10,8 @@ import torch
 import torch_dalign as dalign
 from experiments.data import music
 from experiments.data.music import Floats
+from experiments.quickstart.data import as_written
+from experiments.quickstart.losses import REG_WEIGHT
 from experiments.quickstart.network import PitchClassNet
 
 THRESHOLD = 0.5
@@ -27,7 +29,7 @@ class Scores:
 
 @dataclasses.dataclass(frozen=True)
 class AlignmentScores:
-    """How well soft-DTW finds known chords in the predictions.
+    """How well soft-DTW finds known chords in the predictions, and DecDTW the way through the score.
 
     Attributes
     ----------
@@ -35,10 +37,13 @@ class AlignmentScores:
         Share of the frames whose most likely chord is the one that sounds.
     onset_error : float
         Median distance in seconds between the found and the true start of a chord.
+    warp_error : float
+        Mean distance in seconds between where DecDTW sees a frame in the score as written and where it is.
     """
 
     hit_rate: float
     onset_error: float
+    warp_error: float
 
 
 def predict(network: PitchClassNet, piece: music.Piece) -> Floats:
@@ -80,13 +85,23 @@ def soft_alignment(network: PitchClassNet, piece: music.Piece, gamma: float) -> 
 
 
 def score_alignment(network: PitchClassNet, pieces: list[music.Piece], gamma: float) -> AlignmentScores:
-    """Compare soft alignments with the true times of the chords."""
-    hits, errors = [], []
+    """Compare soft alignments with the true times of the chords, and warps with the true ones."""
+    hits, errors, warp_errors = [], [], []
     for piece in pieces:
+        seconds = float(np.ptp(piece.frames.times))
+        warp_errors.append(seconds * np.abs(find_warp(network, piece) - as_written(piece).place).mean())
         chord = soft_alignment(network, piece, gamma).argmax(axis=1)
         hits.append(chord == true_chord(piece))
         errors.append(np.abs(found_onsets(chord, piece) - piece.chords.start))
-    return AlignmentScores(float(np.concatenate(hits).mean()), float(np.median(np.concatenate(errors))))
+    hit_rate, onset_error = np.concatenate(hits).mean(), np.median(np.concatenate(errors))
+    return AlignmentScores(float(hit_rate), float(onset_error), float(np.mean(warp_errors)))
+
+
+def find_warp(network: PitchClassNet, piece: music.Piece) -> Floats:
+    """Where DecDTW sees each frame (N,) in the score as written, from 0 to 1."""
+    layer = dalign.DecDTW(reg_weight=REG_WEIGHT)
+    predicted, score = torch.as_tensor(predict(network, piece)), torch.as_tensor(as_written(piece).chords)
+    return layer(predicted[None], score[None])[0].numpy()
 
 
 def true_chord(piece: music.Piece) -> np.ndarray:

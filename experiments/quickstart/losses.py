@@ -32,6 +32,10 @@ where the chord changes.
 """
 
 
+REG_WEIGHT = 0.3
+"""Of DecDTW: how much it keeps to one tempo."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Training:
     """A way of training.
@@ -76,6 +80,24 @@ def ctc(settings: Settings) -> Loss:
     def loss(probabilities: Tensor, batch: Batch) -> Tensor:
         log_probs = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
         return layer(log_probs.transpose(0, 1), 1 + batch.chords.argmax(2), batch.n_frames, batch.n_chords)
+
+    return _where_kernels_are(settings, loss)
+
+
+def decdtw(settings: Settings) -> Loss:
+    """True times, no targets: align the predictions with the score as written, and learn where the warp goes wrong.
+
+    loss = mean distance in seconds between the warp of DecDTW and the true one, where each frame is in the score.
+    """
+    layer = dalign.DecDTW(reg_weight=REG_WEIGHT, quality="fast")
+
+    def loss(probabilities: Tensor, batch: Batch) -> Tensor:
+        phi = layer(probabilities, batch.written, batch.n_frames, batch.n_written)
+        frame = torch.arange(phi.shape[1], device=phi.device)
+        times = frame / (batch.n_frames[:, None] - 1)
+        found, true, n = (times, phi), (times, batch.place), batch.n_frames
+        error = dalign.metrics.time_error(found, true, input_lengths=n, target_lengths=n, reduction="none")
+        return error * batch.seconds * n
 
     return _where_kernels_are(settings, loss)
 
@@ -141,6 +163,7 @@ LOSSES = {
     "strong": Training("strong targets", strong),
     "linear": Training("weak targets, stretched", linear),
     "mctc": Training("weak targets, multi-label CTC", mctc, has_blank=True),
+    "decdtw": Training("true times, DecDTW", decdtw),
     "ctc": Training("melodies alone, CTC", ctc, has_blank=True, of_melody=True),
 }
 DDTW = "ddtw:"

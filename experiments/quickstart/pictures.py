@@ -20,7 +20,8 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.data import music
 from experiments.data.music import Floats
-from experiments.quickstart.evaluation import predict, soft_alignment
+from experiments.quickstart.data import as_written
+from experiments.quickstart.evaluation import find_warp, predict, soft_alignment
 from experiments.quickstart.losses import training
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def draw_all(results: Mapping[str, Result], piece: music.Piece, gamma: float, fo
     }
     figures = {name: _single(draw, tall=name.startswith("alignment")) for name, draw in panels.items()}
     figures["loss"] = draw_training(results)
+    figures["warp"] = draw_warps((first.untrained, first.network), piece)
     figures["demo"] = draw_overview(panels, piece.name)
     return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
@@ -250,6 +252,30 @@ def draw_overview(panels: Mapping[str, Callable[[Axes], None]], title: str) -> F
             axes.set_xlabel("time (s)")
         figure.suptitle(f"Held-out chorale {title.removeprefix('bach/').upper()}", x=0.01, ha="left", fontsize=11)
     return figure
+
+
+def draw_warps(networks: tuple[PitchClassNet, PitchClassNet], piece: music.Piece) -> Figure:
+    """The way through the score that DecDTW finds, before and after training, over the costs that it sees."""
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(9.5, 4.2)
+        for axes, network, stage in zip(figure.subplots(1, 2, sharey=True), networks, _STAGES, strict=True):
+            _draw_warp(axes, network, piece)
+            axes.set(title=f"Warp {stage}", xlabel="time (s)")
+        figure.axes[0].set_ylabel("score (quarter notes)")
+        figure.axes[1].legend(loc="lower right", labelcolor="black", frameon=True, framealpha=0.9, edgecolor="none")
+    return figure
+
+
+def _draw_warp(axes: Axes, network: PitchClassNet, piece: music.Piece) -> None:
+    score, (start, end) = as_written(piece), _span(piece)
+    cost = np.square(predict(network, piece)[:, None] - score.chords).sum(2)
+    first, last = piece.performance.time_map.quarters(piece.frames.times[[0, -1]])
+    axes.imshow(cost.T, cmap="Greys", extent=(start, end, first, last), **_IMAGE)
+    warp, colour = first + (last - first) * find_warp(network, piece), BLUE
+    axes.plot(piece.frames.times[[0, -1]], (first, last), color="0.45", lw=1.0, ls="--", label="one tempo")
+    axes.plot(piece.frames.times, first + (last - first) * score.place, color=VERMILLION, lw=3.0, label="true")
+    axes.plot(piece.frames.times, warp, color=colour, lw=1.2, label="DecDTW")
+    axes.autoscale_view()
 
 
 def draw_training(results: Mapping[str, Result]) -> Figure:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from experiments.quickstart.settings import Settings
     from experiments.quickstart.training import Result
 
-HEADER = ("training", "precision", "recall", "F", "chord found", "onset error", "training time")
+HEADER = ("training", "precision", "recall", "F", "chord found", "onset error", "warp error", "training time")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +50,12 @@ class Report:
     def _row(self, name: str) -> tuple[str, ...]:
         result, alignment = self.results[name], self.alignments[name][1]
         scores = (f"{value:.3f}" for value in dataclasses.astuple(result.test))
-        found, error = f"{100 * alignment.hit_rate:.1f} %", f"{1000 * alignment.onset_error:.0f} ms"
-        return (training(name).title, *scores, found, error, f"{result.seconds:.1f} s")
+        found, *errors = (
+            f"{100 * alignment.hit_rate:.1f} %",
+            _short(alignment.onset_error),
+            _short(alignment.warp_error),
+        )
+        return (training(name).title, *scores, found, *errors, f"{result.seconds:.1f} s")
 
     def text(self) -> str:
         """The table for the terminal."""
@@ -69,8 +73,11 @@ class Report:
             f"{settings.n_test} held-out chorales; {settings.n_train} chorales for training, {settings.epochs} epochs, "
             f"seed {settings.seed}. Precision, recall and F: per frame and pitch class. Chord found: share of the "
             "frames that soft-DTW assigns to the chord that sounds, given the chord sequence. Onset error: median "
-            "distance between the found and the true start of a chord."
+            "distance between the found and the true start of a chord. Warp error: mean distance between where DecDTW "
+            "sees a frame in the score as written and where it is."
         )
+        if "decdtw" in self.results:
+            note += " True times: known is where in the score each frame is; no target is ever shown to a prediction."
         if any(training(name).of_melody for name in self.results):
             note += (
                 " Melodies alone: the top voices of these chorales, notes in place of chords; scores of the likeliest "
@@ -110,6 +117,10 @@ class Report:
         markdown.write_text(self.markdown(), encoding="utf-8")
         numbers.write_text(json.dumps(self.as_dict(), indent=1) + "\n", encoding="utf-8")
         return [markdown, numbers]
+
+
+def _short(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _align(row: tuple[str, ...], widths: list[int]) -> list[str]:

@@ -58,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"trainings to run and compare; the first one is drawn. {trainings}, or {DDTW}PRESET with a preset of "
         "torch_dalign.presets, such as ddtw:SDTW-E-W. A loss with a blank adds an output to the network, which is left "
-        "out when it is evaluated. ctc knows one class at a time: its music is the top voices of the same chorales, "
+        "out when it is evaluated. decdtw is told where in the score each frame is, not what sounds. ctc knows one "
+        "class at a time: its music is the top voices of the same chorales, "
         "performed alone, its targets are their notes, and it needs twice the epochs (default: softdtw strong linear)",
     )
     add("--gamma", type=_positive, help="smoothing of soft-DTW and dDTW (default: 1)")
