@@ -239,7 +239,7 @@ static void gdtw_certify(gdtw_polish *p) {
   for (int i = 0; i < c->it->n; i++) {
     const gdtw_range s = gdtw_forces(c, i), tie = gdtw_tie_forces(c, i);
     low += s.low, high += s.high;
-    noise += 8 * gdtw_noise(p, p->stiff[i]) + 2 * c->it->tolerance * p->stiff[i];
+    noise += 8 * gdtw_noise(p, p->stiff[i]) + 2 * c->it->tolerance * c->bend[i];
     const double too_high = low - tie.high, too_low = tie.low - high, allowed = 1e-11 * p->scale + noise;
     if (!c->tie[i]) noise = 0;
     if (gdtw_most(too_high, too_low) > allowed) {
