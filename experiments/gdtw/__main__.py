@@ -7,6 +7,7 @@ import importlib
 
 TASKS: dict[str, str] = {
     "score": "audio to score alignment: Tables 1, 3 and 4",
+    "place": "place recognition along routes: Tables 2, 5 and 6",
 }
 """Packages beside this file; each has a module `run` with `main(arguments: list[str]) -> None`."""
 
