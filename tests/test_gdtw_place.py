@@ -231,7 +231,7 @@ def test_a_map_of_water_has_no_routes(monkeypatch):
     monkeypatch.setattr(flights, "_TRIES", 20)
     water = Map(REFERENCE, np.full((4, 8, 3), (0, 0, 90), dtype=np.uint8))
     with pytest.raises(MapError, match="too little land"):
-        flights.draw_route(water, dataclasses.replace(PLAN, reference_frames=2), False, np.random.default_rng(0))
+        flights.draw_routes(water, dataclasses.replace(PLAN, reference_frames=2), 1, False, np.random.default_rng(0))
 
 
 def test_progress_rises_within_the_reference():
@@ -269,6 +269,7 @@ def test_the_test_has_its_own_part_of_the_earth(data):
         points = data.parts[part].references.points.flatten(0, 1).numpy()
         assert flights.in_americas(points).all() == (part == "test")
         assert flights.in_americas(points).any() == (part == "test")
+    assert data.views(1, np.random.default_rng(0)).query.shape == (1, 3, 16, 16)
     views = data.views(30, np.random.default_rng(0))
     longitude = geography.to_degrees(views.points.numpy())[1]
     margin = np.degrees(5 * PLAN.spacing / EARTH_RADIUS)

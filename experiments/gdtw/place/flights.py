@@ -31,8 +31,8 @@ PAPER_SPACING, PAPER_TOLERANCES = 5, (2, 3, 5, 10)
 
 _FINE = 10
 """Points of a route between two frames."""
-_TRIES = 10_000
-"""To find a route above enough land; on the Earth about fifty do."""
+_AT_ONCE, _TRIES = 64, 1000
+"""Routes that are drawn together, and how often before giving up: of those on the Earth about one in ten is taken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,38 +105,37 @@ def in_americas(points: Doubles) -> NDArray[np.bool_]:
     return (longitude > -170) & (longitude < -30)
 
 
-def draw_route(ground: Map, plan: Plan, of_test: bool, rng: Rng) -> Route:
-    """A route as long as a reference flight, in the test's area or wholly outside it, above enough land."""
+def draw_routes(ground: Map, plan: Plan, count: int, of_test: bool, rng: Rng) -> list[Route]:
+    """Routes as long as a reference flight, in the test's area or wholly outside it, above enough land."""
+    found = list[Route]()
     for _ in range(_TRIES):
-        start = _somewhere(plan, rng)
-        if in_americas(start) != of_test:
-            continue
-        route = _wander(start, plan, rng)
-        latitude, _ = to_degrees(route.points)
-        inside = in_americas(route.points)
-        if np.abs(latitude).max() > plan.latitude or not (inside if of_test else ~inside).all():
-            continue
-        if ground.is_land(route.points[::_FINE]).mean() >= plan.land:
-            return route
+        points, tangents = _wander(_somewhere(plan, _AT_ONCE, rng), plan, rng)
+        latitude, _ = to_degrees(points)
+        fits = (in_americas(points) == of_test).all(axis=1) & (np.abs(latitude).max(axis=1) <= plan.latitude)
+        fits[fits] = ground.is_land(points[fits, ::_FINE]).mean(axis=1) >= plan.land
+        found.extend(Route(points[k], tangents[k]) for k in np.flatnonzero(fits))
+        if len(found) >= count:
+            return found[:count]
     raise imagery.MapError("the reference's map has too little land for routes of this length")
 
 
-def _somewhere(plan: Plan, rng: Rng) -> Doubles:
-    """A point, uniform by area between the latitudes."""
+def _somewhere(plan: Plan, count: int, rng: Rng) -> Doubles:
+    """Points (count, 3), uniform by area between the latitudes."""
     top = np.sin(np.radians(plan.latitude))
-    return from_degrees(np.degrees(np.arcsin(rng.uniform(-top, top))), rng.uniform(-180, 180))
+    return from_degrees(np.degrees(np.arcsin(rng.uniform(-top, top, count))), rng.uniform(-180, 180, count))
 
 
-def _wander(start: Doubles, plan: Plan, rng: Rng) -> Route:
-    """A route that bends: its rate of turning is a line between three random values."""
+def _wander(starts: Doubles, plan: Plan, rng: Rng) -> tuple[Doubles, Doubles]:
+    """Points and tangents (n, L, 3) of routes that bend: the rate of turning is a line between three random values."""
     count = plan.length * _FINE
-    rates = np.interp(np.linspace(0, 2, count), [0, 1, 2], rng.normal(0, plan.bend / count, 3))
-    points, tangents = [start], [heading(start, rng.uniform(0, 360))]
+    knots = rng.normal(0, plan.bend / count, (len(starts), 3))
+    rates = np.stack([np.interp(np.linspace(0, 2, count), [0, 1, 2], values) for values in knots], axis=1)
+    points, tangents = [starts], [heading(starts, rng.uniform(0, 360, len(starts)))]
     for rate in rates:
         point, tangent = moved(points[-1], tangents[-1], plan.spacing / _FINE)
         points.append(normalised(point))
         tangents.append(turned(point, tangent, rate))
-    return Route(np.stack(points), normalised(np.stack(tangents)))
+    return np.stack(points, axis=1), normalised(np.stack(tangents, axis=1))
 
 
 # --- Flights ----------------------------------------------------------------------------------------------------------
@@ -154,13 +153,16 @@ def draw_progress(plan: Plan, rng: Rng) -> Doubles:
             return start + np.concatenate([[0.0], steps.cumsum()])
 
 
-def beside(points: Doubles, tangents: Doubles, plan: Plan, rng: Rng) -> tuple[Doubles, Doubles]:
-    """The flight that should go along points (n, 3) and goes beside them, with the camera a little turned."""
-    aside = rng.choice([-1, 1]) * plan.offset + rng.normal(0, plan.wobble, len(points))
+def beside(points: Doubles, tangents: Doubles, plan: Plan, rng: Rng, flights: int = 1) -> tuple[Doubles, Doubles]:
+    """Flights that should go along points (n, 3) and go beside them, with their cameras a little turned.
+
+    The points belong to one flight, or each to its own (flights = n).
+    """
+    aside = rng.choice([-1, 1], flights) * plan.offset + rng.normal(0, plan.wobble, len(points))
     right = right_of(points, tangents)
     shifted, _ = moved(points, right, aside)
     forwards = normalised(tangents - (tangents * shifted).sum(axis=1, keepdims=True) * shifted)
-    return shifted, turned(shifted, forwards, rng.normal(0, plan.rotation))
+    return shifted, turned(shifted, forwards, rng.normal(0, plan.rotation, flights))
 
 
 def fly(
@@ -169,8 +171,7 @@ def fly(
     """Reference flights, and `n_queries` query flights for each, in the weathers by turns."""
     weathers = imagery.weathers(maps)
     references, queries, truth, conditions = [], [], [], list[str]()
-    for _ in range(n_references):
-        route = draw_route(maps[REFERENCE], plan, of_test, rng)
+    for route in draw_routes(maps[REFERENCE], plan, n_references, of_test, rng):
         points, tangents = route.at(np.arange(plan.reference_frames, dtype=np.float64))
         references.append((points, camera.frames(maps[REFERENCE], points, tangents)))
         for _ in range(n_queries):
@@ -202,23 +203,23 @@ def look_twice(maps: Mapping[str, Map], camera: Camera, plan: Plan, count: int, 
 
     The query is up to half a spacing ahead or behind, so that any reference frame's nearest queries are its positives.
     """
-    weathers = imagery.weathers(maps)
     points = _places(maps[REFERENCE], plan, count, rng)
     tangents = heading(points, rng.uniform(0, 360, count))
     ahead, forwards = moved(points, tangents, rng.uniform(-0.5, 0.5, count) * plan.spacing)
-    near = [beside(ahead[k : k + 1], forwards[k : k + 1], plan, rng) for k in range(count)]
-    seen = [camera.frames(maps[weathers[rng.integers(len(weathers))]], *one) for one in near]
-    return Views(
-        torch.from_numpy(camera.frames(maps[REFERENCE], points, tangents)),
-        torch.from_numpy(np.concatenate(seen)),
-        torch.from_numpy(points),
-    )
+    there, looking = beside(ahead, forwards, plan, rng, flights=count)
+    weathers = imagery.weathers(maps)
+    chosen = rng.integers(len(weathers), size=count)
+    reference = camera.frames(maps[REFERENCE], points, tangents)
+    query = np.empty_like(reference)
+    for k, weather in enumerate(weathers):
+        query[chosen == k] = camera.frames(maps[weather], there[chosen == k], looking[chosen == k])
+    return Views(torch.from_numpy(reference), torch.from_numpy(query), torch.from_numpy(points))
 
 
 def _places(ground: Map, plan: Plan, count: int, rng: Rng) -> Doubles:
     found = list[Doubles]()
     while len(found) < count:
-        points = np.stack([_somewhere(plan, rng) for _ in range(4 * count)])
+        points = _somewhere(plan, 4 * count, rng)
         found.extend(points[~_near_americas(points, plan) & ground.is_land(points)])
     return np.stack(found[:count])
 
