@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from experiments.bench import packages, plots
 from experiments.bench.gdtw import PICTURES, figures, peers, plain, problems, suite
 from experiments.bench.gdtw.problems import Case, Pair
 from experiments.bench.gdtw.report import BATCH, CALLS, GROWTH, SOLVERS, TRAINING, Report, Row
-from experiments.bench.harness import Limits, Policy, Spread
+from experiments.bench.harness import Limits, Policy, Spread, interleave
 from experiments.bench.options import Options
 
 
@@ -185,16 +184,20 @@ def test_all_families_are_measured(state):
     assert all(0 < row.time.minimum <= row.time.median for row in state.rows if row.status == "ok")
 
 
-def test_short_calls_are_repeated_and_their_mean_is_told(state):
-    calls = []
-    entry = suite.Entry(timed(CALLS, "fast", "forward", 1.0, 12), lambda: calls.append(time.sleep(1e-4)))
-    (row,) = suite._together(state, [entry])
-    assert 20 <= len(calls) <= 2 + 3 * 20  # warm-up, first run and two more, each of 2 ms at most
-    assert 1e-4 < row.time.minimum < 1e-3
-    slow = suite.Entry(entry.row, lambda: calls.append(time.sleep(3e-3)))
-    calls.clear()
-    suite._together(state, [slow])
-    assert len(calls) <= 5
+def test_short_calls_are_repeated_and_their_mean_is_told(state, monkeypatch):
+    """By a clock on which each call takes a tenth of a millisecond, or five."""
+    now, calls = [0.0], []
+    monkeypatch.setattr(suite.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(suite, "interleave", lambda jobs, policy: interleave(jobs, policy, lambda: now[0]))
+    for seconds, most in ((1e-4, 20), (5e-3, 1)):
+
+        def call(seconds=seconds) -> None:
+            calls.append(seconds)
+            now[0] += seconds
+
+        (row,) = suite._together(state, [suite.Entry(timed(CALLS, "fast", "forward", 1.0, 12), call)])
+        assert astuple(row.time) == pytest.approx((seconds, seconds, seconds, 2))
+        assert calls.count(seconds) == 2 + 3 * most
 
 
 def by_family(state) -> dict[str, list[Row]]:
