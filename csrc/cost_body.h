@@ -141,7 +141,7 @@ int FN(dalign_features_prepare)(features *f, dalign_metric metric, int64_t n, in
                                 const void *y, int given_f32, int adjoint, void *memory) {
   dalign_arena a = dalign_arena_over(memory);
   FN(cut_features_)(f, &a, metric, n, m, d, adjoint);
-  f->given_f32 = given_f32;
+  f->given_f32 = given_f32, f->x_alone = 0;
   f->labels = metric == DALIGN_NLL ? y : NULL;
   if (f->centre) FN(choose_centre_)(f, x);
   int nan = FN(prepare_x_)(f, x);
@@ -264,7 +264,7 @@ static void FN(label_adjoint_)(features *f, int64_t strip, int64_t j_begin, int6
 
 /* One vector of features (from number c on) of COST_ROWS rows (from row r on of the strip). */
 DALIGN_INLINE void FN(adjoint_rows_)(features *f, cost_kernel kernel, int64_t row, int r, int64_t c, int64_t j_begin,
-                                     int64_t j_end, const REAL *weights) {
+                                     int64_t j_end, const REAL *weights, int x_alone) {
   const int64_t k = f->k_padded;
   vec u[COST_ROWS], grad_u[COST_ROWS];
   for (int q = 0; q < COST_ROWS; q++) {
@@ -280,33 +280,81 @@ DALIGN_INLINE void FN(adjoint_rows_)(features *f, cost_kernel kernel, int64_t ro
       const vec difference = kernel == PRODUCT ? u[q] : v_sub(u[q], v);
       const vec change = kernel == ABSOLUTE ? v_sign(difference) : difference;
       grad_u[q] = v_muladd(weight, kernel == PRODUCT ? v : change, grad_u[q]);
+      if (x_alone) continue;
       if (q % 2)
         odd = v_muladd(weight, change, odd);
       else
         even = v_muladd(weight, change, even);
     }
-    v_store(f->grad_y + j * k + c, v_add(even, odd));
+    if (!x_alone) v_store(f->grad_y + j * k + c, v_add(even, odd));
   }
   for (int q = 0; q < COST_ROWS; q++) v_store(f->grad_x + (row + q) * k + c, grad_u[q]);
 }
 
-#define ADJOINT(name, kernel)                                                                              \
+#define ADJOINT(name, kernel, x_alone)                                                                     \
   static void FN(name)(features * f, int64_t strip, int64_t j_begin, int64_t j_end, const REAL *weights) { \
     for (int r = 0; r < LANES; r += COST_ROWS)                                                             \
       for (int64_t c = 0; c < f->k_padded; c += LANES)                                                     \
-        FN(adjoint_rows_)(f, kernel, strip * LANES + r, r, c, j_begin, j_end, weights);                    \
+        FN(adjoint_rows_)(f, kernel, strip * LANES + r, r, c, j_begin, j_end, weights, x_alone);           \
   }
-ADJOINT(squares_adjoint_, SQUARES)
-ADJOINT(absolute_adjoint_, ABSOLUTE)
-ADJOINT(product_adjoint_, PRODUCT)
+ADJOINT(squares_adjoint_, SQUARES, 0)
+ADJOINT(squares_adjoint_of_x_, SQUARES, 1)
+ADJOINT(absolute_adjoint_, ABSOLUTE, 0)
+ADJOINT(product_adjoint_, PRODUCT, 0)
 #undef ADJOINT
+
+/* Weights of step s, but those of columns outside [j_begin, j_end). Lane r has column s - r. */
+DALIGN_INLINE vec FN(weights_inside_)(const REAL *weights, int64_t s, int64_t j_begin, int64_t j_end) {
+  if (s - j_begin >= LANES - 1 && s < j_end) return v_load(weights);
+  REAL inside[LANES];
+  for (int r = 0; r < LANES; r++) inside[r] = s - r >= j_begin && s - r < j_end ? weights[r] : 0;
+  return v_loadu(inside);
+}
+
+/* One number of the frames, lanes are rows of x: for frames of a few numbers. A column's sum moves a lane up with its cell,
+ * and is complete in the last lane. */
+DALIGN_INLINE void FN(narrow_squares_)(features *f, int64_t strip, int64_t c, int64_t j_begin, int64_t j_end,
+                                       const REAL *weights, int x_alone) {
+  const int64_t k = f->k_padded;
+  const REAL *y = f->y_reversed + c * f->reversed_length + f->m - 1 + 3 * LANES;
+  REAL *grad_x = f->grad_x + strip * LANES * k + c, *grad_y = f->grad_y + c, lanes[LANES];
+  for (int r = 0; r < LANES; r++) lanes[r] = grad_x[r * k];
+  const vec u = v_load(f->x_strips + (strip * f->k + c) * LANES);
+  vec of_rows = v_loadu(lanes), of_columns = v_zero();
+  for (int64_t s = j_begin; s < j_end + LANES - 1; s++) {
+    const vec weight = FN(weights_inside_)(weights + (s - j_begin) * LANES, s, j_begin, j_end);
+    const vec difference = v_sub(u, v_loadu(y - s));
+    of_rows = v_muladd(weight, difference, of_rows);
+    if (x_alone) continue;
+    of_columns = v_muladd(weight, difference, v_shift_up(of_columns, v_zero()));
+    v_storeu(lanes, of_columns);
+    const int64_t j = s - LANES + 1;
+    if (j >= j_begin) grad_y[j * k] += lanes[LANES - 1];
+  }
+  v_storeu(lanes, of_rows);
+  for (int r = 0; r < LANES; r++) grad_x[r * k] = lanes[r];
+}
+
+static void FN(squares_adjoints_)(features *f, int64_t strip, int64_t j_begin, int64_t j_end, const REAL *weights) {
+  const int is_narrow = 4 * f->k <= LANES;
+  for (int64_t c = 0; is_narrow && c < f->k; c++)
+    if (f->x_alone)
+      FN(narrow_squares_)(f, strip, c, j_begin, j_end, weights, 1);
+    else
+      FN(narrow_squares_)(f, strip, c, j_begin, j_end, weights, 0);
+  if (is_narrow) return;
+  if (f->x_alone)
+    FN(squares_adjoint_of_x_)(f, strip, j_begin, j_end, weights);
+  else
+    FN(squares_adjoint_)(f, strip, j_begin, j_end, weights);
+}
 
 void FN(dalign_cost_adjoint_tile)(features *f, int64_t strip, int64_t j_begin, int64_t j_end, const REAL *weights) {
   switch (f->metric) {
     case DALIGN_NLL: FN(label_adjoint_)(f, strip, j_begin, j_end, weights); break;
     case DALIGN_MANHATTAN: FN(absolute_adjoint_)(f, strip, j_begin, j_end, weights); break;
     case DALIGN_BCE: FN(product_adjoint_)(f, strip, j_begin, j_end, weights); break;
-    default: FN(squares_adjoint_)(f, strip, j_begin, j_end, weights);
+    default: FN(squares_adjoints_)(f, strip, j_begin, j_end, weights);
   }
 }
 

@@ -41,6 +41,7 @@ typedef struct {
   REAL *grad_x, *grad_y;   /* the same layouts; sums over the cells. nll: grad_x is (n, d) */
   double *centre;          /* cosine: d numbers taken from every unit frame; distances do not change, digits stay */
   const int64_t *labels;   /* nll: y as given */
+  int x_alone;             /* whether sums of y may be left out; callers set it */
   int given_f32;           /* whether x as given is float (else double) */
 } features;
 

@@ -125,10 +125,7 @@ static void FN(sweep_twins_)(waves *w) {
   for (int64_t t = w->first; t < w->end; t++) {
     FN(open_wave_)(w, t, &v);
     FN(clear_margins_)(w, FN(prefix_row_)(w, t), t);
-    if (w->unit && w->steps == 3)
-      FN(forward_twins_)(w, t, &v, 1, 3);
-    else
-      FN(forward_twins_)(w, t, &v, w->unit, w->steps);
+    FN(forward_twins_)(w, t, &v, w->unit, w->steps);
   }
 }
 
@@ -164,6 +161,12 @@ DALIGN_INLINE twin FN(follow_twin_)(waves *w, int64_t t, int64_t k, const lanes_
   const twin b = {ended.m, ended.e, v_zero()};
   terms[steps] = b;
   return FN(sum_twins_)(terms, steps + 1);
+}
+
+static void FN(add_mean_)(waves *w, vec mean) {
+  REAL sums[LANES];
+  v_storeu(sums, mean);
+  for (int r = 0; r < LANES; r++) w->mean_cost += (double)sums[r];
 }
 
 /* Every step's part times its weight. */
@@ -210,30 +213,32 @@ DALIGN_INLINE void FN(backward_twins_)(waves *w, int64_t t, const FN(wave) * v, 
     v_store(out + k, slopes.slope);
     if (w->mass) v_store(FN(block_row_)(w, w->mass, t) + k, slopes.mass);
   }
-  REAL sums[LANES];
-  v_storeu(sums, mean);
-  for (int r = 0; r < LANES; r++) w->mean_cost += (double)sums[r];
+  FN(add_mean_)(w, mean);
 }
 
 static double FN(grad_functional_)(const waves *w) {
   return w->path->grad_functional ? ddtw_get(w->path->grad_functional, w->it.is_float, w->it.item) : 1;
 }
 
-static void FN(backward_path_block_)(waves *w) {
-  FN(wave) v;
+static FN(upstream) FN(upstream_)(const waves *w) {
   const double along = FN(grad_functional_)(w);
   const FN(upstream) u = {v_set1((REAL)(ddtw_factor(&w->it) / w->sum_m)),
                           v_set1((REAL)(-along / (w->sum_m * w->gamma))), v_set1((REAL)(along / w->sum_m)),
                           v_set1((REAL)(w->sum_q / w->sum_m)), v_set1((REAL)(w->base + w->ring_base - w->sum_e))};
+  return u;
+}
+
+static void FN(backward_path_block_)(waves *w) {
+  FN(wave) v;
+  const FN(upstream) u = FN(upstream_)(w);
   for (int64_t t = w->end - 1; t >= w->first; t--) {
     FN(open_wave_)(w, t, &v);
     for (int c = 0; c < w->channels; c++) FN(clear_margins_)(w, FN(ring_row_)(w, c, t), t);
-    if (w->unit && w->steps == 3 && w->channels == 1)
-      FN(backward_twins_)(w, t, &v, u, 1, 3, 1);
-    else
-      FN(backward_twins_)(w, t, &v, u, w->unit, w->steps, w->channels);
+    FN(backward_twins_)(w, t, &v, u, w->unit, w->steps, w->channels);
   }
 }
+
+#include "dilate_strips.h"
 
 /* ------------------------------------------------------------------------------------------------ an item */
 
@@ -247,6 +252,7 @@ static void FN(prepare_frames_)(waves *w) {
   if (FN(dalign_features_prepare)(&w->frames, p->metric, w->it.n, w->it.m, p->d, x, y, w->it.is_float,
                                   dilate_needs_gradient(p), w->frames_memory))
     w->fit = WAVES_NAN;
+  w->frames.x_alone = !p->grad_y;
 }
 
 static void FN(finish_frames_)(const waves *w) {
@@ -271,14 +277,16 @@ static waves_fit FN(run_path_)(waves *w, ddtw_item it, double gamma) {
   const dalign_dilate_args *p = w->path;
   FN(enter_item_)(w, it, gamma, FN(reach_)(w, it));
   if (w->fit == WAVES_FIT) FN(prepare_frames_)(w);
-  if (w->fit == WAVES_FIT) FN(go_forward_)(w, FN(sweep_twins_));
+  void (*const sweep)(waves *) = FN(has_strips_)(w) ? FN(sweep_strips_) : FN(sweep_twins_);
+  void (*const adjoint)(waves *) = FN(has_strips_)(w) ? FN(return_strips_) : FN(backward_path_block_);
+  if (w->fit == WAVES_FIT) FN(go_forward_)(w, sweep);
   if (w->fit == WAVES_TOO_FAR) return w->fit;
   const double value = w->fit == WAVES_NAN ? NAN : FN(value_)(w);
   dilate_put_values(p, &it, value, value < INFINITY ? w->sum_q / w->sum_m : isnan(value) ? NAN : 0);
   if (!dilate_needs_gradient(p)) return WAVES_FIT;
   dilate_fill_gradients(p, &it, isnan(value) ? NAN : 0);
   if (!(value < INFINITY)) return WAVES_FIT;
-  FN(go_back_)(w, FN(sweep_twins_), FN(backward_path_block_));
+  FN(go_back_)(w, sweep, adjoint);
   if (w->fit != WAVES_FIT) return w->fit;
   FN(finish_frames_)(w);
   if (p->lattice.mean_cost) p->lattice.mean_cost[it.item] = w->mean_cost;

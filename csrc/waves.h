@@ -39,7 +39,7 @@ typedef struct {
   REAL rate, rate_low, cost_limit;
   lanes_row prefix;     /* P: (back + block, pitch) */
   REAL *cost;           /* (block, pitch) */
-  REAL *slope;          /* derivatives in the costs, in the same place unless features need both */
+  REAL *slope;          /* derivatives in the costs, in the same place unless path functionals need both */
   REAL *penalty, *mass; /* (block, pitch) given ones, and their derivatives */
   lanes_row kept;       /* (blocks, back, pitch) waves that enter a block */
   double *kept_base;
@@ -54,7 +54,9 @@ typedef struct {
   double sum_m, sum_e;      /* Z, what comes out at the ends */
   double sum_q;             /* its tangent, with Z's exponent */
   double mean_cost;
-  int is_trial; /* the way back only shows whether the numbers fit */
+  int is_seen;   /* costs have been looked at */
+  int64_t ready; /* the block that is in memory as the way there left it, or -1 */
+  int is_trial;  /* the way back only shows whether the numbers fit */
   waves_fit fit;
 } waves;
 
@@ -187,10 +189,10 @@ static void FN(cut_path_)(waves *w, const dalign_dilate_args *path, int way_back
   const size_t block = sizeof(REAL) * (size_t)(w->block * w->pitch);
   w->penalty = path->penalty == DALIGN_PENALTY_GIVEN ? dalign_arena_take(arena, block) : NULL;
   w->mass = path->grad_omega ? dalign_arena_take(arena, block) : NULL;
+  if (way_back) w->slope = dalign_arena_take(arena, block);
   if (!FN(has_features_)(w)) return;
   w->frames_memory = dalign_arena_take(arena, FN(dalign_features_bytes)(path->metric, a->n, a->m, path->d, way_back));
   w->tile = dalign_arena_take(arena, sizeof(REAL) * (size_t)((TILE_PITCH + w->block + 2 * LANES) * LANES));
-  if (way_back) w->slope = dalign_arena_take(arena, block);
 }
 
 static void FN(cut_waves_)(waves *w, const dalign_ddtw_args *a, const dalign_dilate_args *path, int way_back,

@@ -186,12 +186,22 @@ static void FN(look_at_cost_)(waves *w, vec c) {
       w->fit = WAVES_TOO_FAR;
 }
 
+/* +inf in the lanes of a vector outside [low, high]; what is there may be a NaN, and the larger of it and another is that. */
+static inline void FN(close_off_vector_)(REAL *row, int64_t k, int64_t low, int64_t high) {
+  static const REAL numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const vec lane = v_loadu(numbers), inf = v_set1((REAL)INFINITY);
+  const vec below = v_keep_below(inf, lane, v_set1((REAL)(low - k))),
+            above = v_keep_below(inf, v_set1((REAL)(high - k)), lane);
+  const vec outside = v_max(below, above);
+  v_store(row + k, v_max(v_load(row + k), v_sub(outside, v_keep_below(inf, outside, inf))));
+}
+
 /* +inf in the lanes of the first and the last vector that the wave has not. */
 static void FN(close_off_)(const waves *w, int64_t t) {
   REAL *row = FN(cost_row_)(w, t);
-  const int64_t low = FN(low_lane_)(w, t), high = FN(high_lane_)(w, t);
-  for (int64_t k = FN(begin_)(w, t); k < low; k++) row[k] = (REAL)INFINITY;
-  for (int64_t k = high + 1; k < FN(end_)(w, t); k++) row[k] = (REAL)INFINITY;
+  const int64_t low = FN(low_lane_)(w, t), high = FN(high_lane_)(w, t), last = FN(down_)(high);
+  FN(close_off_vector_)(row, FN(down_)(low), low, high);
+  if (last > FN(down_)(low)) FN(close_off_vector_)(row, last, low, high);
 }
 
 static void FN(check_costs_)(waves *w) {
@@ -200,7 +210,7 @@ static void FN(check_costs_)(waves *w) {
   for (int64_t t = w->first; t < w->end; t++) {
     if (is_open) FN(close_off_)(w, t);
     const REAL *row = FN(cost_row_)(w, t);
-    for (int64_t k = FN(begin_)(w, t); k < FN(end_)(w, t); k += LANES) {
+    for (int64_t k = FN(begin_)(w, t); !w->is_seen && k < FN(end_)(w, t); k += LANES) {
       const vec c = v_load(row + k);
       if (!v_all_plain(c, limit)) FN(look_at_cost_)(w, c);
     }

@@ -36,10 +36,13 @@ static void FN(widen_by_side_)(const waves *w, FN(span) * s, int64_t t, const da
 }
 
 static FN(span) FN(span_)(const waves *w, int64_t t, const dalign_ends *ends, int is_end) {
-  FN(span) s = {FN(low_lane_)(w, t), FN(high_lane_)(w, t)};
-  if (ends->cost) return s;
-  s.low = INT64_MAX, s.high = -1;
-  FN(widen_by_side_)(w, &s, t, ends, is_end);
+  FN(span) s = {INT64_MAX, -1};
+  if (ends->cost) {
+    s.low = FN(low_lane_)(w, t), s.high = FN(high_lane_)(w, t);
+  } else {
+    const int64_t from_corner = is_end ? w->waves - 1 - t : t; /* as far as the cells are along a side, at most */
+    if (from_corner < ends->along_x || from_corner < ends->along_y) FN(widen_by_side_)(w, &s, t, ends, is_end);
+  }
   return s;
 }
 
@@ -284,6 +287,7 @@ static void FN(go_forward_)(waves *w, void (*sweep)(waves *)) {
     if (block + 1 < count) FN(keep_waves_)(w, block);
     if (w->fit != WAVES_FIT) return;
   }
+  w->ready = count - 1, w->is_seen = 1;
 }
 
 /* Derivatives, from the last block, which nothing follows, to the first; adjoint goes back through the block in memory. */
@@ -292,9 +296,12 @@ static void FN(go_back_)(waves *w, void (*sweep)(waves *), void (*adjoint)(waves
   FN(clear_lanes_)(w->ring, 0, (w->steps + 1) * (w->back + 1) * w->ring_pitch);
   w->mean_cost = 0, w->ring_base = 0;
   for (int64_t block = count - 1; block >= 0; block--) {
-    FN(enter_block_)(w, block);
-    FN(restore_waves_)(w, block);
-    sweep(w);
+    if (block != w->ready) {
+      FN(enter_block_)(w, block);
+      FN(restore_waves_)(w, block);
+      sweep(w);
+    }
+    w->ready = -1;
     adjoint(w);
     if (!w->is_trial) FN(unload_block_)(w);
     FN(rebase_ring_)(w);
@@ -316,7 +323,7 @@ static void FN(set_rates_)(waves *w, double largest_weight) {
 static void FN(enter_item_)(waves *w, ddtw_item it, double gamma, double reach) {
   w->it = it;
   w->gamma = gamma, w->reach = reach;
-  w->fit = WAVES_FIT, w->is_trial = 0;
+  w->fit = WAVES_FIT, w->is_trial = 0, w->is_seen = 0, w->ready = -1;
   w->width = w->order == WAVES_ROWS ? it.m : it.n;
   w->waves = w->order == WAVES_ROWS ? it.n : w->order == WAVES_COLUMNS ? it.m : it.n + it.m - 1;
   FN(set_rates_)(w, FN(prepare_weights_)(w));

@@ -7,6 +7,7 @@
  *   v_muladd(a, b, c)      a b + c, rounded once or twice, whichever is faster
  *   v_sign(a)              -1, 0 or 1
  *   v_ldexp(m, d)          m 2^d for whole d; 0 when d is below the normal range, any d <= 0 allowed
+ *   v_pow2(d)              2^d for whole d <= 0; 0 when that is below the normal range
  *   v_keep_below(v, a, b)  v where a < b, else 0 (also 0 where a or b is NaN)
  *   v_all_below(a, b)      whether a < b in every lane (false for NaN)
  *   v_bits_below(a, b)    one bit a lane: a < b

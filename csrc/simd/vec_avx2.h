@@ -41,6 +41,7 @@ typedef __m256d vec;
 #endif
 
 #undef v_ldexp
+#undef v_pow2
 #undef v_shift_up
 #undef v_shift_down
 #undef v_split
@@ -49,6 +50,7 @@ typedef __m256d vec;
 #define v_transpose FN(v_transpose_)
 #define v_least FN(v_least_)
 #define v_ldexp FN(v_ldexp_)
+#define v_pow2 FN(v_pow2_)
 #define v_shift_up FN(v_shift_up_)
 #define v_shift_down FN(v_shift_down_)
 #define v_split FN(v_split_)
@@ -62,10 +64,12 @@ DALIGN_INLINE REAL v_least(vec a) {
 }
 
 /* Adding 1.5 2^23 leaves a whole number in the low bits of the sum; the shift moves it to the exponent field. */
-DALIGN_INLINE vec v_ldexp(vec m, vec d) {
+DALIGN_INLINE vec v_pow2(vec d) {
   const vec field = v_add(v_max(d, v_set1(-127.f)), v_set1(12582912.f + 127.f));
-  return v_mul(m, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(field), 23)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(field), 23));
 }
+
+DALIGN_INLINE vec v_ldexp(vec m, vec d) { return v_mul(m, v_pow2(d)); }
 
 DALIGN_INLINE vec v_shift_up(vec v, vec in) {
   const __m256i last = _mm256_set1_epi32(7), back = _mm256_setr_epi32(7, 0, 1, 2, 3, 4, 5, 6);
@@ -94,10 +98,12 @@ DALIGN_INLINE REAL v_least(vec a) {
   return _mm256_cvtsd_f64(_mm256_min_pd(a, _mm256_permute_pd(a, 5)));
 }
 
-DALIGN_INLINE vec v_ldexp(vec m, vec d) {
+DALIGN_INLINE vec v_pow2(vec d) {
   const vec field = v_add(v_max(d, v_set1(-1023.)), v_set1(6755399441055744. + 1023.));
-  return v_mul(m, _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(field), 52)));
+  return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(field), 52));
 }
+
+DALIGN_INLINE vec v_ldexp(vec m, vec d) { return v_mul(m, v_pow2(d)); }
 
 DALIGN_INLINE vec v_shift_up(vec v, vec in) {
   const vec turned = _mm256_permute4x64_pd(v, 0x93), entering = _mm256_permute4x64_pd(in, 0xff);

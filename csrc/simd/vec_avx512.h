@@ -54,11 +54,25 @@ typedef __m512d vec;
 #undef v_shift_up
 #undef v_shift_down
 #undef v_split
+#undef v_pow2
 #undef v_transpose
 #define v_transpose FN(v_transpose_)
 #define v_shift_up FN(v_shift_up_)
 #define v_shift_down FN(v_shift_down_)
 #define v_split FN(v_split_)
+#define v_pow2 FN(v_pow2_)
+
+/* Adding 1.5 2^23 (2^52) leaves a whole number in the low bits of the sum; the shift moves it to the exponent field. Two of
+ * the three instructions are cheaper than a scalef. */
+DALIGN_INLINE vec v_pow2(vec d) {
+#if DALIGN_F32
+  const vec field = v_add(v_max(d, v_set1(-127.f)), v_set1(12582912.f + 127.f));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(field), 23));
+#else
+  const vec field = v_add(v_max(d, v_set1(-1023.)), v_set1(6755399441055744. + 1023.));
+  return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(field), 52));
+#endif
+}
 
 DALIGN_INLINE vec v_shift_up(vec v, vec in) {
 #if DALIGN_F32

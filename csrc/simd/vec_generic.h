@@ -46,6 +46,7 @@ typedef VEC_INT bits __attribute__((vector_size(16)));
 #undef v_fma
 #undef v_sign
 #undef v_ldexp
+#undef v_pow2
 #undef v_keep_below
 #undef v_all_below
 #undef v_bits_below
@@ -69,6 +70,7 @@ typedef VEC_INT bits __attribute__((vector_size(16)));
 #define v_fma FN(v_fma_)
 #define v_sign FN(v_sign_)
 #define v_ldexp FN(v_ldexp_)
+#define v_pow2 FN(v_pow2_)
 #define v_keep_below FN(v_keep_below_)
 #define v_all_below FN(v_all_below_)
 #define v_bits_below FN(v_bits_below_)
@@ -153,10 +155,12 @@ DALIGN_INLINE vec v_fma(vec a, vec b, vec c) {
 #endif
 }
 
-DALIGN_INLINE vec v_ldexp(vec m, vec d) {
+DALIGN_INLINE vec v_pow2(vec d) {
   const vec field = v_max(d, v_set1(-VEC_BIAS)) + (VEC_MAGIC + VEC_BIAS);
-  return m * (vec)((bits)field << VEC_DIGITS);
+  return (vec)((bits)field << VEC_DIGITS);
 }
+
+DALIGN_INLINE vec v_ldexp(vec m, vec d) { return m * v_pow2(d); }
 
 #if defined __has_builtin
 #if __has_builtin(__builtin_shufflevector)
