@@ -333,39 +333,85 @@ def test_subsequence_is_the_lattice_with_free_ends() -> None:
 # ---------------------------------------------------------------- misuse
 
 
-@pytest.mark.parametrize("alpha", [-0.1, 1.5, math.nan])
-def test_alpha_out_of_range(alpha: float) -> None:
-    with pytest.raises(ValueError, match="alpha must be a number from 0 to 1"):
-        dalign.DILATE(alpha)
+X, Y, COST = torch.rand(2, 5, 3), torch.rand(2, 4, 3), torch.rand(2, 5, 4)
 
 
-def test_alpha_of_a_wrong_type() -> None:
-    with pytest.raises(TypeError, match="alpha"):
-        dalign.DILATE("half")  # type: ignore[arg-type]
+def loss_of(x: Any = X, y: Any = Y, x_lengths: Any = None, y_lengths: Any = None, **options: Any) -> Any:
+    return dalign.DILATE(**options)(x, y, x_lengths, y_lengths)
 
 
-def test_penalty_of_a_wrong_name() -> None:
-    with pytest.raises(ValueError, match="penalty"):
-        dalign.DILATE(penalty="cubic")
+MISUSE = {
+    "alpha below": (lambda: loss_of(alpha=-0.1), ValueError, r"alpha must be a number from 0 to 1, got -0\.1"),
+    "alpha above": (lambda: loss_of(alpha=1.5), ValueError, r"alpha must be a number from 0 to 1, got 1\.5"),
+    "alpha nan": (lambda: loss_of(alpha=math.nan), ValueError, r"alpha must be a number from 0 to 1, got nan"),
+    "alpha of a lattice": (
+        lambda: functional.dilate(COST, 2),
+        ValueError,
+        r"alpha must be a number from 0 to 1, got 2",
+    ),
+    "alpha kind": (lambda: loss_of(alpha="half"), TypeError, r"alpha must be a number from 0 to 1, got str"),
+    "alpha bool": (lambda: loss_of(alpha=True), TypeError, r"alpha must be a number.*got bool"),
+    "gamma": (lambda: loss_of(gamma=0.0), ValueError, r"gamma must be positive and finite, got 0"),
+    "penalty name": (lambda: loss_of(penalty="cubic"), ValueError, r"penalty \(if a name\) must be one of.*'cubic'"),
+    "penalty kind": (lambda: loss_of(penalty=COST.numpy()), TypeError, r"penalty must be a name or a.*got ndarray"),
+    "penalty function": (lambda: loss_of(penalty=torch.sub), TypeError, r"penalty must be a name or a.*got builtin"),
+    "penalty dtype": (lambda: loss_of(penalty=torch.ones(1, 5, 4).long()), TypeError, r"penalty must be.*torch\.int64"),
+    "penalty without a batch": (
+        lambda: dalign.DILATE(penalty=COST[0]),
+        ValueError,
+        r"penalty must have shape \(B, N, M\) or \(1, N, M\), got \(5, 4\)",
+    ),
+    "penalty turned": (
+        lambda: loss_of(penalty=torch.rand(2, 4, 5)),
+        ValueError,
+        r"penalty must have shape \(2, 5, 4\), or 1 for the batch, got \(2, 4, 5\)",
+    ),
+    "penalty of another batch": (lambda: loss_of(penalty=torch.rand(3, 5, 4)), ValueError, r"penalty.*\(3, 5, 4\)"),
+    "omega": (lambda: functional.expected_cost(COST, COST[0]), ValueError, r"omega must have shape \(2, 5, 4\)"),
+    "omega kind": (lambda: functional.expected_cost(COST, 3), TypeError, r"omega must be a name or a.*got int"),
+    "metric": (lambda: loss_of(metric="l2"), ValueError, r"metric.*must be one of.*'l2'"),
+    "band": (lambda: loss_of(band=0), ValueError, r"band must be"),
+    "reduction": (lambda: loss_of(reduction="max"), ValueError, r"reduction must be one of.*'max'"),
+    "no frames of numbers": (
+        lambda: loss_of(X[..., 0]),
+        ValueError,
+        r"input must have shape \(B, N, D\), got \(2, 5\)",
+    ),
+    "target's dimensions": (lambda: loss_of(y=Y[0]), ValueError, r"target must have shape \(B, M, D\), got \(4, 3\)"),
+    "batches": (lambda: loss_of(y=Y[:1]), ValueError, r"input and target must have the same batch size"),
+    "features": (lambda: loss_of(y=Y[..., :1]), ValueError, r"input and target must have the same number of features"),
+    "dtypes": (lambda: loss_of(y=Y.double()), TypeError, r"input and target must have the same dtype"),
+    "integers": (lambda: loss_of(y=Y.long()), TypeError, r"target must be a floating-point tensor"),
+    "no frames": (lambda: loss_of(X[:, :0]), ValueError, r"input must have shape.*with N, D >= 1, got \(2, 0, 3\)"),
+    "no target": (lambda: loss_of(y=None), TypeError, r"target is missing"),
+    "target of a lattice": (lambda: loss_of(COST, metric="precomputed"), ValueError, r"target must be left out"),
+    "labels": (
+        lambda: loss_of(y=torch.full((2, 4), 3), metric="nll"),
+        ValueError,
+        r"target\[0, 0\] = 3 is not a class index",
+    ),
+    "x_lengths": (
+        lambda: loss_of(x_lengths=torch.tensor([5, 6])),
+        ValueError,
+        r"x_lengths\[1\] = 6 is outside \[1, 5\]",
+    ),
+    "no length": (
+        lambda: loss_of(y_lengths=torch.tensor([0, 4])),
+        ValueError,
+        r"y_lengths\[0\] = 0 is outside \[1, 4\]",
+    ),
+    "lengths of floats": (lambda: loss_of(x_lengths=torch.ones(2)), TypeError, r"x_lengths must be an integer tensor"),
+    "start": (
+        lambda: functional.expected_cost(COST, "squared", start=torch.ones(2, 5, 4)),  # type: ignore[arg-type]
+        TypeError,
+        r"start must be .* got a tensor",
+    ),
+    "end": (lambda: functional.expected_cost(COST, "squared", end="free"), ValueError, r"end.*must be one of.*'free'"),
+}
 
 
-def test_penalty_of_a_wrong_shape() -> None:
-    x, y = series(5, 4)
-    with pytest.raises(ValueError, match=r"penalty must have shape \(2, 5, 4\)"):
-        dalign.DILATE(penalty=torch.rand(2, 4, 5))(x, y)
-
-
-def test_penalty_of_a_wrong_dtype() -> None:
-    with pytest.raises(TypeError, match="penalty"):
-        dalign.DILATE(penalty=torch.ones(1, 4, 5, dtype=torch.int64))
-
-
-def test_lengths_out_of_range() -> None:
-    x, y = series(5, 4)
-    with pytest.raises(ValueError, match=r"x_lengths\[1\] = 6"):
-        dalign.DILATE()(x, y, torch.tensor([5, 6]))
-
-
-def test_ends_as_a_tensor_are_refused() -> None:
-    with pytest.raises(TypeError, match="start"):
-        functional.expected_cost(torch.rand(1, 3, 3), "squared", start=torch.ones(1, 3, 3))  # type: ignore[arg-type]
+@pytest.mark.parametrize("what", MISUSE)
+def test_misuse(what: str) -> None:
+    call, error, message = MISUSE[what]
+    with pytest.raises(error, match=message):
+        call()

@@ -595,6 +595,11 @@ MISUSE = {
         r"path must have shape \(L, 2\) or \(2, L, 2\), got \(5,\)",
     ),
     "three columns": (lambda: along(torch.zeros(2, 4, 3).long()), ValueError, r"path must have shape.*got \(2, 4, 3\)"),
+    "three columns for all": (
+        lambda: along(torch.zeros(5, 3).long()),
+        ValueError,
+        r"path must have shape.*got \(5, 3\)",
+    ),
     "other batch": (lambda: along(FINE.expand(3, -1, -1)), ValueError, r"path must have shape.*got \(3, 5, 2\)"),
     "no cells": (lambda: along(FINE[:0]), ValueError, r"path must have at least one cell, got shape \(0, 2\)"),
     "an item's shape": (lambda: along([FINE, FINE.T]), ValueError, r"path\[1\] must have shape \(L, 2\), got \(2, 5\)"),

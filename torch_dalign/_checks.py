@@ -72,33 +72,30 @@ def lattice(cost: object, name: str = "cost") -> Tensor:
     return checked
 
 
-def features(x: object, y: object, metric: str) -> tuple[Tensor, Tensor]:
+def features(x: object, y: object, metric: str, names: tuple[str, str] = ("x", "y")) -> tuple[Tensor, Tensor]:
     """Two batches of sequences that fit each other: (B, N, D) and (B, M, D), or (B, M) class indices for "nll"."""
-    checked_x = real(x, "x")
-    dimensions(checked_x, "x", "BND" if metric != "nll" else "BNC")
-    checked_y = labels(y) if metric == "nll" else real(y, "y")
+    of_x, of_y = names
+    checked_x = real(x, of_x)
+    dimensions(checked_x, of_x, "BND" if metric != "nll" else "BNC")
+    checked_y = labels(y, of_y) if metric == "nll" else real(y, of_y)
+    shapes = f"got shapes {tuple(checked_x.shape)} and {tuple(checked_y.shape)}"
     if metric != "nll":
-        dimensions(checked_y, "y", "BMD")
+        dimensions(checked_y, of_y, "BMD")
         if checked_x.shape[2] != checked_y.shape[2]:
-            raise ValueError(
-                f"x and y must have the same number of features, got shapes {tuple(checked_x.shape)} and "
-                f"{tuple(checked_y.shape)}"
-            )
+            raise ValueError(f"{of_x} and {of_y} must have the same number of features, {shapes}")
         if checked_x.dtype != checked_y.dtype:
-            raise TypeError(f"x and y must have the same dtype, got {checked_x.dtype} and {checked_y.dtype}")
+            raise TypeError(f"{of_x} and {of_y} must have the same dtype, got {checked_x.dtype} and {checked_y.dtype}")
     if checked_x.shape[0] != checked_y.shape[0]:
-        raise ValueError(
-            f"x and y must have the same batch size, got shapes {tuple(checked_x.shape)} and {tuple(checked_y.shape)}"
-        )
+        raise ValueError(f"{of_x} and {of_y} must have the same batch size, {shapes}")
     return checked_x, checked_y
 
 
-def labels(y: object) -> Tensor:
+def labels(y: object, name: str = "y") -> Tensor:
     """Class indices (B, M) as int64."""
-    checked = tensor(y, "y")
+    checked = tensor(y, name)
     if not _is_integer(checked):
-        raise TypeError(f"y must hold integer class indices for metric 'nll', got {checked.dtype}")
-    dimensions(checked, "y", "BM")
+        raise TypeError(f"{name} must hold integer class indices for metric 'nll', got {checked.dtype}")
+    dimensions(checked, name, "BM")
     return checked.to(torch.int64)
 
 

@@ -72,10 +72,10 @@ def padded(
     """(B, L, 2), int64 or with fractions float64, and the lengths (B,)."""
     if isinstance(path, Tensor):
         points = _points(path, name, fractions)
-        if points.dim() == 2:
-            points = points.expand(batch, -1, 2)
-        if points.dim() != 3 or points.shape[0] != batch or points.shape[2] != 2:
+        is_shared = points.dim() == 2
+        if points.dim() not in (2, 3) or points.shape[-1] != 2 or not (is_shared or points.shape[0] == batch):
             raise ValueError(f"{name} must have shape (L, 2) or ({batch}, L, 2), got {tuple(path.shape)}")
+        points = points.expand(batch, -1, 2) if is_shared else points
         if not points.shape[1]:
             raise ValueError(f"{name} must have at least one cell, got shape {tuple(path.shape)}")
         lengths = _checks.lengths(path_lengths, f"{name}_lengths", batch, points.shape[1])

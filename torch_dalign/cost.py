@@ -74,18 +74,23 @@ def check_metric(metric: object) -> None:
         _checks.choice(metric, "metric (if not callable)", (*_checks.METRICS, "precomputed"))
 
 
-def lattice_or_features(x: Tensor, y: Tensor | None, metric: Metric) -> tuple[Tensor, Tensor | None, str | None]:
-    """Checked features with the name of their metric; or a lattice (B, N, M), None, None."""
+def lattice_or_features(
+    x: Tensor, y: Tensor | None, metric: Metric, names: tuple[str, str] = ("x", "y")
+) -> tuple[Tensor, Tensor | None, str | None]:
+    """Checked features with the name of their metric; or a lattice (B, N, M), None, None. names: for messages."""
     check_metric(metric)
+    second = names[1]
     if metric == "precomputed":
         if y is not None:
-            raise ValueError("y must be left out for metric 'precomputed': loss(cost, x_lengths=..., y_lengths=...)")
+            raise ValueError(
+                f"{second} must be left out for metric 'precomputed': loss(cost, x_lengths=..., y_lengths=...)"
+            )
         return _checks.lattice(x), None, None
     if y is None:
-        raise TypeError(f"y is missing (it may be left out for metric 'precomputed' alone, not for {metric!r})")
+        raise TypeError(f"{second} is missing (it may be left out for metric 'precomputed' alone, not for {metric!r})")
     if not isinstance(metric, str):
         return _checks.lattice(metric(x, y), "the result of metric(x, y)"), None, None
-    return *_checks.features(x, _checks.apart(y, x), metric), metric
+    return *_checks.features(x, _checks.apart(y, x), metric, names), metric
 
 
 def paired(x: Tensor, y: Tensor, metric: str) -> Tensor:

@@ -82,6 +82,7 @@ def expected_cost(
     tensor([0.6667])
     """
     lattice = _checks.lattice(cost)
+    _check_penalty(omega, tuple(lattice.shape), "omega")
     problem = _problem(
         lattice, None, None, gamma, omega, x_lengths, y_lengths, band, step_weights, start, end, lattice.shape
     )
@@ -225,7 +226,7 @@ class DILATE(SmoothedLoss):
         return_parts: bool = False,
     ) -> Any:
         """The loss; ``input`` is the cost lattice for metric "precomputed"."""
-        x, y, name = lattice_or_features(input, target, self.metric)
+        x, y, name = lattice_or_features(input, target, self.metric, ("input", "target"))
         shape = x.shape if y is None else (x.shape[0], x.shape[1], y.shape[1])
         problem = _problem(
             x, y, name, self.gamma, self.penalty, x_lengths, y_lengths, self.band, None, "corner", "corner", shape
@@ -323,7 +324,7 @@ def _problem(
     x_lengths = _checks.lengths(x_lengths, "x_lengths", shape[0], shape[1])
     y_lengths = _checks.lengths(_checks.apart(y_lengths, x_lengths), "y_lengths", shape[0], shape[2])
     if y is not None and metric == "nll":
-        _checks.label_values(y, x.shape[2], y_lengths)
+        _checks.label_values(y, x.shape[2], y_lengths, "target")
     _check_penalty(penalty, shape)
     omega = penalty.to(x.dtype) if isinstance(penalty, Tensor) else None
     name = "given" if omega is not None else penalty or "squared"
@@ -344,19 +345,23 @@ def _problem(
     )
 
 
-def _check_penalty(penalty: object, shape: tuple[int, ...] | None) -> None:
-    """ValueError or TypeError unless it is a name or floating-point numbers (B|1, N, M)."""
-    if isinstance(penalty, Tensor):
-        if not penalty.is_floating_point():
-            raise TypeError(f"penalty must be a name or a floating-point tensor, got {penalty.dtype}")
-        expected = "(B, N, M) or (1, N, M)" if shape is None else f"{tuple(shape)}, or 1 for the batch"
-        fits = penalty.dim() == 3 and (
-            shape is None or (penalty.shape[1:] == tuple(shape[1:]) and penalty.shape[0] in (1, shape[0]))
-        )
-        if not fits:
-            raise ValueError(f"penalty must have shape {expected}, got {tuple(penalty.shape)}")
-    elif penalty is not None:
-        _checks.choice(penalty, "penalty (if a name)", PENALTIES)
+def _check_penalty(penalty: object, shape: tuple[int, ...] | None, name: str = "penalty") -> None:
+    """ValueError or TypeError unless it is None, the name of a formula or floating-point numbers (B|1, N, M)."""
+    if penalty is None:
+        return
+    if isinstance(penalty, str):
+        _checks.choice(penalty, f"{name} (if a name)", PENALTIES)
+        return
+    if not isinstance(penalty, Tensor) or not penalty.is_floating_point():
+        kind = penalty.dtype if isinstance(penalty, Tensor) else type(penalty).__name__
+        raise TypeError(f"{name} must be a name or a floating-point tensor, got {kind}")
+    _checks.tensor(penalty, name)
+    expected = "(B, N, M) or (1, N, M)" if shape is None else f"{tuple(shape)}, or 1 for the batch"
+    fits = penalty.dim() == 3 and (
+        shape is None or (penalty.shape[1:] == tuple(shape[1:]) and penalty.shape[0] in (1, shape[0]))
+    )
+    if not fits:
+        raise ValueError(f"{name} must have shape {expected}, got {tuple(penalty.shape)}")
 
 
 # ---------------------------------------------------------------- autograd
