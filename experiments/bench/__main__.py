@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seed=asked.seed,
         minutes=asked.minutes,
         limits=Limits(asked.limit_seconds, asked.limit_gib),
+        dilate_repo=asked.dilate_repo,
     )
     suite = suites.find(asked.suite)
     report = suite.run(options)
@@ -45,6 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=40.0, help="then the rest of the grid is skipped and marked")
     parser.add_argument("--limit-seconds", type=float, default=60.0, help="longer runs are skipped and marked")
     parser.add_argument("--limit-gib", type=float, default=8.0, help="larger runs are skipped and marked")
+    parser.add_argument(
+        "--dilate-repo", type=Path, metavar="PATH", help="a checkout of vincent-leguen/DILATE, a peer of suite dilate"
+    )
     return parser
 
 

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import pad, softplus
 
 NO_PATH = -1e30  # stands for -inf: the softmax of three -inf has no gradient
 
@@ -29,9 +29,15 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.baddbmm(squares, x, y.mT, alpha=-2)
 
 
-def soft_dtw(cost: Tensor, gamma: float) -> Tensor:
-    """Return the soft-DTW values (B,) of given costs (B, N, M), differentiable by autograd."""
-    return -gamma * _last_score(cost / gamma, torch.logaddexp)
+def soft_dtw(cost: Tensor, gamma: float, twice: bool = False) -> Tensor:
+    """Return the soft-DTW values (B,) of given costs (B, N, M), differentiable by autograd once, or twice."""
+    return -gamma * _last_score(cost / gamma, _twice_differentiable if twice else torch.logaddexp)
+
+
+def _twice_differentiable(a: Tensor, b: Tensor) -> Tensor:
+    """Return logaddexp(a, b). The second derivative of torch's own is inf / inf where one of them means no path."""
+    high, low = torch.maximum(a, b), torch.minimum(a, b)
+    return high + softplus(low - high)
 
 
 def dtw(cost: Tensor) -> Tensor:

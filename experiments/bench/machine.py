@@ -17,7 +17,6 @@ PACKAGES = (
     "scikit-learn",
     "aeon",
     "dtaidistance",
-    "gdtw",
     "librosa",
     "linmdtw",
     "torchdtw",

@@ -30,6 +30,8 @@ class Options:
         When they are over, what is left of the grid is marked as skipped.
     limits : Limits
         Beyond these a combination is skipped.
+    dilate_repo : Path or None
+        A checkout of the code of DILATE's authors, for the suite of that name.
     """
 
     quick: bool = False
@@ -39,6 +41,7 @@ class Options:
     seed: int = 0
     minutes: float = 40.0
     limits: Limits = field(default_factory=Limits)
+    dilate_repo: Path | None = None
 
     def wants(self, name: str, names: tuple[str, ...]) -> bool:
         """Tell whether one of several names is chosen: none of them chosen means all."""

@@ -86,7 +86,12 @@ def conduct(
         "suite": suite,
         "date": date,
         "seconds": session.elapsed,
-        "options": {**asdict(options), "only": sorted(options.only), "out": options.out.name},
+        "options": {
+            **asdict(options),
+            "only": sorted(options.only),
+            "out": options.out.name,
+            "dilate_repo": options.dilate_repo is not None,  # a path of one machine tells others nothing
+        },
         "machine": facts,
         "peers": [asdict(presence) for presence in presences],
         "rows": session.rows,
