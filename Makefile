@@ -71,7 +71,7 @@ $(STAMPS)/experiments: $(STAMPS)/torch $(SOURCES)
 
 $(STAMPS)/bench: $(STAMPS)/torch $(SOURCES)
 	$(call install,bench)
-	@for peer in aeon linmdtw soft-dtw torchdtw; do \
+	@for peer in aeon gdtw linmdtw soft-dtw torchdtw; do \
 		$(PIP) install -q --no-deps $$peer || echo "$$peer does not install here; the benchmark goes without it"; \
 	done
 	@touch $@

@@ -2,8 +2,8 @@
 
 ``python -m experiments.bench softdtw`` writes ``softdtw.json`` (every number), ``softdtw.md`` (tables) and PNG plots
 into ``experiments/bench/results``; ``dtw`` does the same for hard DTW and for averages, ``ddtw`` for the general
-lattice and CTC, ``ctc`` for CTC, ``dilate`` for DILATE. Each suite is a package, which tells what is its own; what
-they share:
+lattice and CTC, ``ctc`` for CTC, ``dilate`` for DILATE, ``gdtw`` for GDTW and DecDTW. Each suite is a package, which
+tells what is its own; what they share:
 
 - ``harness``: timing, memory and the rule by which a combination is skipped; knows no algorithm,
 - ``worker``: the same in a process of its own, for peak memory and for another instruction set,

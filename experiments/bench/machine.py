@@ -17,6 +17,7 @@ PACKAGES = (
     "scikit-learn",
     "aeon",
     "dtaidistance",
+    "gdtw",
     "librosa",
     "linmdtw",
     "torchdtw",

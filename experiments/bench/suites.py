@@ -10,7 +10,7 @@ from . import report
 from .options import Options
 from .plots import Picture
 
-NAMES = ("softdtw", "dtw", "ddtw", "ctc", "dilate")
+NAMES = ("softdtw", "dtw", "ddtw", "ctc", "dilate", "gdtw")
 
 
 class Suite(Protocol):
