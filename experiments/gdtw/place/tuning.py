@@ -53,7 +53,7 @@ class Course:
     losses : list of float
         Mean loss of the steps between the checks.
     seconds : float
-        Of training and validation.
+        CPU time of training and validation.
     """
 
     validation: list[float]
@@ -137,7 +137,7 @@ def tune(encoder: Encoder, method: str, data: Data, plan: Tuning, reg_weight: fl
     encoder.tuning = True
     loss, train, pace = make_loss(method, data, reg_weight), data.parts["train"], data.parts["train"].pace
     optimizer = torch.optim.Adam(encoder.tuned(), lr=plan.rate)
-    order, started = np.random.default_rng([seed, 3]), time.perf_counter()
+    order, started = np.random.default_rng([seed, 3]), time.process_time()
 
     def check() -> float:
         index = predict(encoder, data.parts["validation"], (ALIGNED_BY[method],), pace, reg_weight)
@@ -167,7 +167,7 @@ def tune(encoder: Encoder, method: str, data: Data, plan: Tuning, reg_weight: fl
                     kept = copy.deepcopy(encoder.state_dict())
     encoder.load_state_dict(kept)
     encoder.eval()
-    return Course(validation, losses, time.perf_counter() - started)
+    return Course(validation, losses, time.process_time() - started)
 
 
 # --- Evaluation -------------------------------------------------------------------------------------------------------
