@@ -246,8 +246,29 @@ def test_a_given_penalty_is_not_looked_at_where_no_path_comes_by() -> None:
 
 def test_third_derivatives_are_refused() -> None:
     x, y = series(4, 4)
+    for alpha in (1.0, 0.5, 0.0):  # 1: soft-DTW alone, of which SoftDTW has second derivatives
+        with pytest.raises(RuntimeError, match="third-order"):
+            torch.autograd.gradgradcheck(lambda x, alpha=alpha: dalign.DILATE(alpha, 0.5)(x, y), x)
+
+
+def test_a_graph_of_the_gradient_is_no_harm_until_it_is_differentiated() -> None:
+    x, y = series(6, 5)
+    omega = torch.rand(1, 6, 5, dtype=EXACT).requires_grad_()
+    gamma = torch.tensor(0.3, dtype=EXACT).requires_grad_()
+    leaves = (x, y, gamma, omega)
+    loss = dalign.DILATE(0.4, gamma, omega)(x, y)
+    want = torch.autograd.grad(loss, leaves, retain_graph=True)
+    found = torch.autograd.grad(loss, leaves, create_graph=True)
+    for ours, theirs in zip(found, want, strict=True):
+        assert torch.equal(ours, theirs)
     with pytest.raises(RuntimeError, match="third-order"):
-        torch.autograd.grad(dalign.DILATE()(x, y), x, create_graph=True)
+        found[0].sum().backward()
+    assert torch.equal(torch.func.grad(lambda x: dalign.DILATE(0.4, gamma, omega)(x, y))(x.detach()), want[0])
+    shape = dalign.DILATE(0.4, 0.3)(x, y, return_parts=True)[1]
+    penalised = shape + torch.autograd.grad(dalign.SoftDTW(0.3)(x, y), x, create_graph=True)[0].square().sum()
+    penalised.backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
 
 
 def test_threads_and_levels_agree() -> None:
@@ -272,6 +293,12 @@ def test_half_types_and_non_contiguous_input() -> None:
     strided = x.transpose(1, 2).contiguous().transpose(1, 2)
     assert not strided.is_contiguous()
     torch.testing.assert_close(loss(strided, y), loss(x, y))
+
+
+def test_shapes_alone() -> None:
+    x, y = (torch.empty(2, n, 3, device="meta") for n in (5, 4))
+    for part in dalign.DILATE(reduction="none")(x, y, torch.tensor([5, 2]), return_parts=True):
+        assert (part.shape, part.device.type) == ((2,), "meta")
 
 
 def test_empty_batch() -> None:

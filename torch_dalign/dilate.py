@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -173,8 +173,8 @@ class DILATE(SmoothedLoss):
     * input (B, N, D), target (B, M, D), float32 or float64; float16 and bfloat16 are computed in float32. The lengths
       are those of input and target.
     * With a named metric and penalty no lattice (B, N, M) is stored.
-    * Differentiable once in input, target, gamma and penalty. An item without a path (by blocked cells) has value +inf
-      and gradient 0; one with a NaN has value and gradient NaN.
+    * Differentiable once in input, target, gamma and penalty; a second time is a RuntimeError.
+    * An item without a path (by blocked cells) has value +inf and gradient 0; one with a NaN value and gradient NaN.
     * Where a gradient may be needed, it is computed with the value: evaluate under ``torch.no_grad()``.
 
     Raises
@@ -291,7 +291,7 @@ class _Problem(NamedTuple):
         """N M with each item's own lengths, (B,) or ()."""
         n = torch.tensor(self.shape[1]) if self.x_lengths is None else self.x_lengths
         m = torch.tensor(self.shape[2]) if self.y_lengths is None else self.y_lengths
-        return (n * m).to(self.x.dtype)
+        return (n * m).to(self.x)
 
     def dilate_weights(self, alpha: float) -> tuple[Tensor, Tensor]:
         """Of soft-DTW and of T in the loss."""
@@ -300,7 +300,7 @@ class _Problem(NamedTuple):
     def run(self, by_value: Tensor, by_functional: Tensor) -> _Values:
         """Values with these weights (B,) or () of soft-DTW and T in the loss."""
         batch = self.x.shape[0]
-        weights = [w.to(self.x.dtype).expand(batch).contiguous() for w in (by_value, by_functional)]
+        weights = [w.to(self.x).expand(batch).contiguous() for w in (by_value, by_functional)]
         tensors = (self.x, self.y, self.gamma, self.omega)
         need = [torch.is_grad_enabled() and t is not None and t.requires_grad for t in tensors]
         found = PathFunction.apply(*tensors, *weights, *self[5:12], self.metric, *need)
@@ -416,35 +416,72 @@ class PathFunction(BatchedFunction):
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients in x, y, gamma and omega."""
-        if is_differentiated_again():
-            raise RuntimeError(
-                "torch_dalign: the expected cost of paths holds second derivatives of soft-DTW, and third-order "
-                "derivatives are not implemented"
-            )
-        x, y, gamma, omega, by_value, by_functional, x_lengths, y_lengths, value, _, *kept = ctx.saved_tensors
-        grad_value, grad_functional = others[:2]
-        need_x, need_y, need_gamma, need_omega = ctx.needs_input_grad[:4]
+        run: Any = PathGradFunction.apply if is_differentiated_again() else PathGradFunction.forward
+        needs = ctx.needs_input_grad[:4]
+        found = run(grad_loss, *others[:2], *ctx.saved_tensors, ctx.options, ctx.metric, needs)
+        return *(grad if need else None for grad, need in zip(found, needs, strict=True)), *(None,) * 14
+
+
+class PathGradFunction(BatchedFunction):
+    """Gradients of a weighted sum of loss, soft-DTW and T; they cannot be differentiated themselves."""
+
+    @staticmethod
+    def forward(
+        grad_loss: Tensor | None,
+        grad_value: Tensor | None,
+        grad_functional: Tensor | None,
+        x: Tensor,
+        y: Tensor | None,
+        gamma: Tensor,
+        omega: Tensor | None,
+        by_value: Tensor,
+        by_functional: Tensor,
+        x_lengths: Tensor | None,
+        y_lengths: Tensor | None,
+        value: Tensor,
+        functional: Tensor,
+        grad_x: Tensor,
+        grad_y: Tensor,
+        grad_omega: Tensor,
+        mean_cost: Tensor,
+        options: tuple[Any, ...],
+        metric: str | None,
+        needs: tuple[bool, ...],
+    ) -> tuple[Tensor, ...]:
+        """In x, y, gamma and omega; empty where not needed."""
+        need_x, need_y, need_gamma, need_omega = needs
         zero = torch.zeros_like(value)
         factor = zero if grad_loss is None else grad_loss
         scale: Tensor | None = factor
         if grad_value is not None or grad_functional is not None:
             by_value = factor * by_value + (zero if grad_value is None else grad_value)
             by_functional = factor * by_functional + (zero if grad_functional is None else grad_functional)
-            options = (gamma, x_lengths, y_lengths, *ctx.options, omega)
-            needs = (need_x, need_y, need_omega, need_gamma)
-            _, _, *kept = _run(x, y, ctx.metric, options, by_value, by_functional, *needs)
+            arguments = (gamma, x_lengths, y_lengths, *options, omega)
+            _, _, grad_x, grad_y, grad_omega, mean_cost = _run(
+                x, y, metric, arguments, by_value, by_functional, need_x, need_y, need_omega, need_gamma
+            )
             scale = None
-        grad_x, grad_y, grad_omega, mean_cost = kept
         if need_omega and omega is not None:
             grad_omega = _scaled(grad_omega, scale)
             grad_omega = grad_omega.sum(0, keepdim=True) if omega.shape[0] != x.shape[0] else grad_omega
-        grads = (
-            _scaled(grad_x, scale) if need_x else None,
-            _scaled(grad_y, scale) if need_y else None,
-            _grad_gamma(value, by_value, mean_cost, gamma, scale) if need_gamma else None,
-            grad_omega if need_omega else None,
+        return (
+            _scaled(grad_x, scale) if need_x else x.new_empty(0),
+            _scaled(grad_y, scale) if need_y else x.new_empty(0),
+            _grad_gamma(value, by_value, mean_cost, gamma, scale) if need_gamma else x.new_empty(0),
+            grad_omega if need_omega else x.new_empty(0),
         )
-        return *grads, *(None,) * 14
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Nothing to keep."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> NoReturn:
+        """Refuse."""
+        raise RuntimeError(
+            "torch_dalign: the expected cost of paths holds second derivatives of soft-DTW, and third-order "
+            "derivatives are not implemented"
+        )
 
 
 def _run(
