@@ -46,13 +46,14 @@ static gdtw_jet FN(gdtw_loss_)(const gdtw_item *it, int i, int k, double u) {
   return sum;
 }
 
-/* Floats for the lattice: x as it is, y feature by feature, pitch apart, padded with its last frame. */
-static void FN(gdtw_stage_)(const gdtw_item *it, float *x, float *y, int64_t pitch) {
+/* Floats for the lattice: x as it is, y in blocks of samples, each feature by feature; padded with the last frame. */
+static void FN(gdtw_stage_)(const gdtw_item *it, float *x, float *y, int64_t padded, int64_t block) {
   const REAL *given_x = it->x, *given_y = it->y;
   for (int64_t k = 0; k < it->n * it->d; k++) x[k] = (float)given_x[k];
-  for (int64_t k = 0; k < pitch; k++) {
+  for (int64_t k = 0; k < padded; k++) {
     const REAL *frame = given_y + (k < it->m ? k : it->m - 1) * it->d;
-    for (int64_t f = 0; f < it->d; f++) y[f * pitch + k] = (float)frame[f];
+    float *column = y + (k - k % block) * it->d + k % block;
+    for (int64_t f = 0; f < it->d; f++) column[f * block] = (float)frame[f];
   }
 }
 

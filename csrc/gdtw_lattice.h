@@ -9,7 +9,11 @@
  *
  *   |x_i - y(v)|^2 = (1-u) a_k + u a_{k+1} - u (1-u) delta_k,   a_k = |x_i - y_k|^2,   delta_k = |y_{k+1} - y_k|^2. */
 
-enum { GDTW_TOGETHER = 4, GDTW_TABLES = 4 }; /* knots whose distances are computed at once; tables of edge costs kept */
+enum {
+  GDTW_TOGETHER = LANES == 16 ? 8 : 4, /* knots whose distances are computed at once: as the registers allow */
+  GDTW_SAMPLES = 2 * LANES,            /* samples at once */
+  GDTW_TABLES = 4                      /* tables of edge costs kept */
+};
 
 typedef struct {
   gdtw_edge_costs costs;
@@ -21,9 +25,9 @@ typedef struct {
 
 typedef struct {
   const gdtw_item *it;
-  float *x, *y;  /* staged: (n, d), (d, pitch) */
+  float *x, *y;  /* staged: (n, d), (pitch / GDTW_SAMPLES, d, GDTW_SAMPLES) */
   float *delta;  /* (m) */
-  int64_t pitch; /* numbers in a row of y */
+  int64_t pitch; /* samples of y, padded */
   double h;
   int per_sample;                           /* lattice values from sample to sample; 0: not uniform */
   int *low, *high, *reach_low, *reach_high; /* (n) windows of the knots; what paths can use of them */
@@ -40,29 +44,36 @@ typedef struct {
 
 /* ------------------------------------------------------------------------------------------------ node costs */
 
-/* Distances of knots first .. first + GDTW_TOGETHER - 1 to samples [from, to]. */
-static void gdtw_distances(gdtw_lattice *l, int first, int from, int to) {
-  const int rows = gdtw_smaller(GDTW_TOGETHER, l->it->n - first);
-  const int64_t d = l->it->d;
-  const float *x[GDTW_TOGETHER];
-  for (int r = 0; r < GDTW_TOGETHER; r++) x[r] = l->x + (first + gdtw_smaller(r, rows - 1)) * d;
-  from -= from % (2 * LANES);
-  for (int k = from; k <= to; k += 2 * LANES) {
-    vec sum[GDTW_TOGETHER][2];
-    for (int r = 0; r < GDTW_TOGETHER; r++) sum[r][0] = sum[r][1] = v_zero();
-    for (int64_t f = 0; f < d; f++) {
-      const vec y0 = v_load(l->y + f * l->pitch + k), y1 = v_load(l->y + f * l->pitch + k + LANES);
-      for (int r = 0; r < GDTW_TOGETHER; r++) {
-        const vec value = v_set1(x[r][f]), e0 = v_sub(value, y0), e1 = v_sub(value, y1);
-        sum[r][0] = v_muladd(e0, e0, sum[r][0]);
-        sum[r][1] = v_muladd(e1, e1, sum[r][1]);
-      }
-    }
+/* Feature 0 of sample k; the next ones are GDTW_SAMPLES apart. */
+static const float *gdtw_sample(const gdtw_lattice *l, int k) {
+  return l->y + (int64_t)(k - k % GDTW_SAMPLES) * l->it->d + k % GDTW_SAMPLES;
+}
+
+/* Distances of GDTW_TOGETHER frames x to a block of samples. */
+static void gdtw_distance_block(const float *const x[], const float *y, int64_t d, int64_t pitch, float *out) {
+  vec sum[GDTW_TOGETHER][2];
+  for (int r = 0; r < GDTW_TOGETHER; r++) sum[r][0] = sum[r][1] = v_zero();
+  for (int64_t f = 0; f < d; f++, y += GDTW_SAMPLES) {
+    const vec y0 = v_load(y), y1 = v_load(y + LANES);
     for (int r = 0; r < GDTW_TOGETHER; r++) {
-      v_store(l->distance + r * l->pitch + k, sum[r][0]);
-      v_store(l->distance + r * l->pitch + k + LANES, sum[r][1]);
+      const vec value = v_set1(x[r][f]), e0 = v_sub(value, y0), e1 = v_sub(value, y1);
+      sum[r][0] = v_muladd(e0, e0, sum[r][0]);
+      sum[r][1] = v_muladd(e1, e1, sum[r][1]);
     }
   }
+  for (int r = 0; r < GDTW_TOGETHER; r++) {
+    v_store(out + r * pitch, sum[r][0]);
+    v_store(out + r * pitch + LANES, sum[r][1]);
+  }
+}
+
+/* Distances of knots first .. first + GDTW_TOGETHER - 1 to samples [from, to]. */
+static void gdtw_distances(gdtw_lattice *l, int first, int from, int to) {
+  const int64_t d = l->it->d;
+  const float *x[GDTW_TOGETHER];
+  for (int r = 0; r < GDTW_TOGETHER; r++) x[r] = l->x + gdtw_smaller(first + r, l->it->n - 1) * d;
+  for (int k = from - from % GDTW_SAMPLES; k <= to; k += GDTW_SAMPLES)
+    gdtw_distance_block(x, gdtw_sample(l, k), d, l->pitch, l->distance + k);
 }
 
 static int gdtw_sample_before(const gdtw_lattice *l, int i, int k) {
@@ -144,10 +155,10 @@ static void gdtw_any_piece(const gdtw_lattice *l, int i, const gdtw_piece *p, fl
   const dalign_gdtw_args *a = l->it->args;
   for (int q = 0; q < p->end - p->first; q += LANES) {
     const vec u = gdtw_shares(p, q);
-    const float *x = l->x + i * l->it->d, *y = l->y + p->segment;
+    const float *x = l->x + i * l->it->d, *y = gdtw_sample(l, p->segment), *next = gdtw_sample(l, p->segment + 1);
     vec sum = v_zero();
-    for (int64_t f = 0; f < l->it->d; f++, y += l->pitch) {
-      const vec e = v_sub(v_set1(x[f] - y[0]), v_mul(u, v_set1(y[1] - y[0])));
+    for (int64_t f = 0; f < l->it->d; f++, y += GDTW_SAMPLES, next += GDTW_SAMPLES) {
+      const vec e = v_sub(v_set1(x[f] - y[0]), v_mul(u, v_set1(next[0] - y[0])));
       sum = v_add(sum, gdtw_penalties(a->loss, (float)a->loss_parameter, e));
     }
     v_storeu(out + q, sum);
@@ -345,32 +356,32 @@ static int gdtw_solve_lattice(gdtw_lattice *l, double h, int per_sample, const d
 
 /* ------------------------------------------------------------------------------------------------ schedules */
 
-/* The first lattice has at least so many values over all of y, and a whole number from sample to sample; corridors follow,
- * each GDTW_FINER times finer, so many values wide on both sides, until there are GDTW_FINEST from sample to sample. What is
- * missed lies outside of a corridor: width decides (docs/decisions.md). */
+/* The first lattice has a whole number of values from sample to sample. Corridors around its path follow, each so many times
+ * finer, so many values wide on both sides. What is missed lies outside of a corridor, or between the values of the first
+ * lattice: docs/decisions.md. */
 typedef struct {
   int values;          /* of the first lattice, at least */
-  int cells;           /* values times knots, at least; but no more than GDTW_MOST_VALUES */
+  int cells, most;     /* more of them, up to so many values times knots, and so many values */
   int half, last_half; /* of corridors, and of the last one */
+  int finer, finest;   /* until there are so many values from sample to sample */
 } gdtw_schedule;
 
 static const gdtw_schedule gdtw_schedules[] = {
-    [DALIGN_GDTW_FAST] = {49, 4096, 63, 63},
-    [DALIGN_GDTW_DEFAULT] = {511, 65536, 255, 127},
-    [DALIGN_GDTW_THOROUGH] = {4095, 262144, 255, 255},
+    [DALIGN_GDTW_FAST] = {49, 4096, 4096, 63, 63, 4, 64},
+    [DALIGN_GDTW_DEFAULT] = {49, 327680, 1280, 383, 255, 8, 24},
+    [DALIGN_GDTW_THOROUGH] = {511, 1 << 21, 8191, 1023, 1023, 4, 64},
 };
-enum { GDTW_FINER = 4, GDTW_FINEST = 64, GDTW_MOST_VALUES = 4095 };
 
-/* Values that the first lattice has at least: small problems can have more. */
-static int64_t gdtw_first_values(const gdtw_schedule *s, int64_t n) {
-  const int64_t more = s->cells / n < GDTW_MOST_VALUES ? s->cells / n : GDTW_MOST_VALUES;
-  return more > s->values ? more : s->values;
+/* Values that the first lattice may have of its own choice. */
+static int64_t gdtw_more_values(const gdtw_schedule *s, int64_t n) {
+  return s->cells / n < s->most ? s->cells / n : s->most;
 }
 
 /* Lattice values from sample to sample on the first lattice. */
 static int64_t gdtw_first_per_sample(const gdtw_schedule *s, int64_t n, int64_t m) {
-  const int64_t segments = m > 1 ? m - 1 : 1;
-  return (gdtw_first_values(s, n) + segments - 1) / segments;
+  const int64_t segments = m > 1 ? m - 1 : 1, least = (s->values + segments - 1) / segments;
+  const int64_t more = gdtw_more_values(s, n) / segments;
+  return more > least ? more : least;
 }
 
 /* A warp near the global minimum, feasible. */
@@ -380,9 +391,9 @@ static void gdtw_search(gdtw_lattice *l, const gdtw_schedule *s, double *phi) {
   int per_sample = (int)gdtw_first_per_sample(s, it->n, it->m);
   for (int i = 0; i < it->n; i++) phi[i] = it->reach_low[i];
   int found = gdtw_solve_lattice(l, apart / per_sample, it->uniform ? per_sample : 0, NULL, 0, phi);
-  while (found && per_sample < GDTW_FINEST) {
-    per_sample *= GDTW_FINER;
-    const int half = per_sample < GDTW_FINEST ? s->half : s->last_half;
+  while (found && per_sample < s->finest) {
+    per_sample *= s->finer;
+    const int half = per_sample < s->finest ? s->half : s->last_half;
     gdtw_solve_lattice(l, apart / per_sample, it->uniform ? per_sample : 0, phi, half, phi);
   }
   gdtw_repair(it, phi);
@@ -390,11 +401,12 @@ static void gdtw_search(gdtw_lattice *l, const gdtw_schedule *s, double *phi) {
 
 /* ------------------------------------------------------------------------------------------------ memory */
 
-static int64_t gdtw_pitch(int64_t m) { return (m / (2 * LANES) + 1) * 2 * LANES; }
+static int64_t gdtw_pitch(int64_t m) { return (m / GDTW_SAMPLES + 1) * GDTW_SAMPLES; }
 
 /* Room for any lattice of any item: in a row, and in all. Shorter items may have longer rows. */
 static int64_t gdtw_row_room(const dalign_gdtw_args *a, const gdtw_schedule *s) {
-  const int64_t first = gdtw_first_values(s, 1) + a->m + 1, corridor = 2 * gdtw_larger(s->half, s->last_half) + 1;
+  const int64_t first = gdtw_larger(s->values, s->most) + a->m + 1;
+  const int64_t corridor = 2 * gdtw_larger(s->half, s->last_half) + 1;
   return first > corridor ? first : corridor;
 }
 
@@ -427,13 +439,14 @@ static void gdtw_cut_lattice(gdtw_lattice *l, const dalign_gdtw_args *a, const g
 static void gdtw_stage(gdtw_lattice *l, const gdtw_item *it) {
   l->it = it;
   if (it->is_float)
-    DALIGN_NAME(gdtw_stage_, f32)(it, l->x, l->y, l->pitch);
+    DALIGN_NAME(gdtw_stage_, f32)(it, l->x, l->y, l->pitch, GDTW_SAMPLES);
   else
-    DALIGN_NAME(gdtw_stage_, f64)(it, l->x, l->y, l->pitch);
-  for (int64_t k = 0; k < l->pitch; k++) l->delta[k] = 0;
-  for (int64_t f = 0; f < it->d; f++)
-    for (int64_t k = 0; k + 1 < it->m; k++) {
-      const float g = l->y[f * l->pitch + k + 1] - l->y[f * l->pitch + k];
-      l->delta[k] += g * g;
-    }
+    DALIGN_NAME(gdtw_stage_, f64)(it, l->x, l->y, l->pitch, GDTW_SAMPLES);
+  for (int k = 0; k + 1 < l->pitch; k++) {
+    const float *y = gdtw_sample(l, k), *next = gdtw_sample(l, k + 1);
+    float sum = 0;
+    for (int64_t f = 0; f < it->d * GDTW_SAMPLES; f += GDTW_SAMPLES) sum += (next[f] - y[f]) * (next[f] - y[f]);
+    l->delta[k] = sum;
+  }
+  l->delta[l->pitch - 1] = 0;
 }
