@@ -176,6 +176,9 @@ class DILATE(SmoothedLoss):
     * Differentiable once in input, target, gamma and penalty; a second time is a RuntimeError.
     * An item without a path (by blocked cells) has value +inf and gradient 0; one with a NaN value and gradient NaN.
     * Where a gradient may be needed, it is computed with the value: evaluate under ``torch.no_grad()``.
+    * The gradient of the temporal term is a difference of numbers of size temporal N M / gamma. In float32 it has few
+      digits where one path is almost certain, as with small gamma and many features: then small beside that of the
+      shape; alone (alpha near 0) better computed in float64.
 
     Raises
     ------
