@@ -9,7 +9,7 @@ pytest.importorskip("matplotlib")
 from experiments.gallery import __main__ as gallery
 
 
-@pytest.mark.parametrize("name", ["interpolation", "paths", "lattices"])
+@pytest.mark.parametrize("name", ["interpolation", "paths", "lattices", "warps"])
 def test_draws_the_same_picture_twice(name, tmp_path):
     first, second = (gallery.draw(tmp_path / folder, [name])[0] for folder in ("first", "second"))
     assert first.name == f"gallery_{name}.png"

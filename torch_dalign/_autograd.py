@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 
+class _Bound(NamedTuple):
+    """Arguments as `inspect.BoundArguments` has them."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def apply_defaults(self) -> None:
+        """There are none."""
+
+
+class _AllByPosition(inspect.Signature):
+    """Signature of a function that always gets all its arguments by position.
+
+    Function.apply asks for the signature of forward at every call and fits the arguments to it, which costs up to 80
+    microseconds.
+    """
+
+    def bind(self, *args: Any) -> _Bound:  # type: ignore[override]
+        """As they come."""
+        return _Bound(args, {})
+
+
 class BatchedFunction(Function):
     """A Function over a batch that torch.vmap cannot map once more."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        # apply asks for the signature of forward at every call, which costs 15 microseconds unless it stands here
         super().__init_subclass__(**kwargs)
         if "forward" in cls.__dict__:
-            cls.__dict__["forward"].__func__.__signature__ = inspect.signature(cls.forward)
+            parameters = inspect.signature(cls.forward).parameters.values()
+            cls.__dict__["forward"].__func__.__signature__ = _AllByPosition(list(parameters))
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> NoReturn:

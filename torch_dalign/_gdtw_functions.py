@@ -132,9 +132,9 @@ def solve(problem: Problem, on_infeasible: str) -> Solution:
     """The solution; ValueError for an item without one, where that is asked for."""
     solution = Solution(*GDTWFunction.apply(*problem))
     if on_infeasible == "raise" and not torch.compiler.is_compiling() and not solution.status.is_meta:
-        without = solution.status == INFEASIBLE
-        if without.any():
-            item = int(without.nonzero()[0])
+        status = solution.status.tolist()
+        if INFEASIBLE in status:
+            item = status.index(INFEASIBLE)
             knot = int(solution.blocked[item])
             raise ValueError(
                 f"no warp of item {item} meets its bounds: knot {knot} is the first to which they leave no room "
@@ -198,10 +198,11 @@ def reg_weight(value: object, batch: int, edges: int) -> Tensor:
     checked = series(value, "reg_weight", batch, edges)
     if checked is None:
         raise TypeError("reg_weight must be a number or a tensor, got NoneType")
-    given = value if isinstance(value, Tensor) else checked
-    if not torch.compiler.is_compiling() and not checked.is_meta:
-        wrong = ~((given.detach() >= 0) & (given.detach() < math.inf))
-        if wrong.any():
+    given = value.detach() if isinstance(value, Tensor) else checked[:1, :1]
+    if given.numel() and not torch.compiler.is_compiling() and not checked.is_meta:
+        low, high = (bound.item() for bound in given.aminmax())  # both NaN where there is one
+        if not 0 <= low <= high < math.inf:
+            wrong = ~((given >= 0) & (given < math.inf))
             raise ValueError(f"reg_weight must be finite and >= 0, got {given[wrong][0].item():g}")
     return checked
 

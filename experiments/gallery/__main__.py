@@ -137,6 +137,29 @@ def lattices(rng: np.random.Generator) -> pyplot.Figure:
     return figure
 
 
+def warps(rng: np.random.Generator) -> pyplot.Figure:
+    """Costs of a pair with its best warp in continuous time under some weights and bounds, and the path of DTW."""
+    x, y = (one[None, :, None] for one in performances(0, 2, rng))
+    part = x[:, 20:80]
+    kinds: list[tuple[str, Tensor, dict[str, Any]]] = [
+        ("reg_weight = 0.001", x, {"reg_weight": 1e-3}),
+        ("reg_weight = 0.1", x, {"reg_weight": 0.1}),
+        ("slope_bounds = (0.5, 2)", x, {"reg_weight": 1e-3, "slope_bounds": (0.5, 2.0)}),
+        ("band = 0.04", x, {"reg_weight": 1e-3, "band": 0.04}),
+        ("subsequence = True", part, {"reg_weight": 1e-3, "subsequence": True}),
+    ]
+    figure, panels = pyplot.subplots(1, len(kinds), figsize=(13, 2.9), layout="constrained")
+    for panel, (name, a, options) in zip(panels, kinds, strict=True):
+        phi = dalign.DecDTW(**options)(a, y)[0] * (y.shape[1] - 1)
+        path = dalign.dtw_path(a, y, subsequence=options.get("subsequence", False))[0]
+        dalign.plot.cost(dalign.pairwise(a, y)[0], ax=panel, colorbar=False)
+        panel.plot(path[:, 1], path[:, 0], color="white", linewidth=0.9, linestyle=":", label="DTW")
+        panel.plot(phi, np.arange(len(phi)), color="#E69F00", linewidth=1.8, label="warp")
+        panel.set_title(name)
+    panels[0].legend(loc="upper left", fontsize=7, framealpha=0.4, labelcolor="white", facecolor="black")
+    return figure
+
+
 def _barycenter(series: Series, gamma: float) -> Tensor:
     return dalign.SoftDTWBarycenter(gamma=gamma, length=100, max_iter=200).fit(series).barycenter_
 
@@ -172,6 +195,7 @@ PICTURES = {
     "clusters": clusters,
     "paths": paths,
     "lattices": lattices,
+    "warps": warps,
 }
 
 
