@@ -559,6 +559,82 @@ dalign_status dalign_gdtw_f64(const dalign_gdtw_args *args, int64_t begin, int64
 dalign_status dalign_gdtw_backward_f32(const dalign_gdtw_args *args, int64_t begin, int64_t end, void *workspace);
 dalign_status dalign_gdtw_backward_f64(const dalign_gdtw_args *args, int64_t begin, int64_t end, void *workspace);
 
+/* ---------------------------------------------------------------- tap: a learned alignment
+ *
+ *   D_ij = |x_i - y_j|,   Dt_ij = |i/n - j/m|   (i, j from 1; n, m the pair's own lengths)
+ *   g    = convolutions of the maps (D, Dt), each layer but the last followed by relu, the last one by last_relu
+ *   A_i  = softmax over j of -(energy_scale E_ij + g_ij + position_scale Dt_ij),   T = A / n,   value = sum_ij T_ij D_ij
+ *
+ * Su and Wen 2022. Convolutions are torch's (no kernel turned around), padded with zeros to the size of the pair's map. E is D
+ * with energy_scale 1 and position_scale 0 for the convolutional head; without layers and with E the distance of projected
+ * frames it is the head called TAP-trans. A frame equal to another gets gradient 0 from it. A NaN in a pair makes its value
+ * NaN. Gradients of frames are per pair, also where pairs share a sequence. */
+enum { DALIGN_TAP_LAYERS = 8, DALIGN_TAP_KERNEL = 15, DALIGN_TAP_CHANNELS = 1024, DALIGN_TAP_LONGEST = 1 << 16 };
+
+typedef struct {
+  int64_t kernel;                /* odd, at most DALIGN_TAP_KERNEL */
+  int64_t channels;              /* outputs; of the last layer 1 */
+  const void *weight, *bias;     /* (channels, channels of the layer before or 2, kernel, kernel), (channels,) */
+  void *grad_weight, *grad_bias; /* results of dalign_tap_reduce; NULL: not wanted */
+} dalign_tap_layer;
+
+typedef struct {
+  int64_t pairs, x_count, y_count, n, m, d;
+  const void *x, *y;                    /* (x_count, n, d), (y_count, m, d) */
+  const int64_t *x_lengths, *y_lengths; /* (x_count,), (y_count,); NULL: all full */
+  const int64_t *x_of, *y_of;           /* (pairs,) whose pair it is; NULL: pair p has x[p], y[p] */
+  int64_t energy_d;                     /* 0: E is D */
+  const void *energy_x, *energy_y;      /* (x_count, n, energy_d), (y_count, m, energy_d): E is their distance */
+  double energy_scale, position_scale;
+  int layers; /* 0, or at least 2 */
+  const dalign_tap_layer *layer;
+  int last_relu;
+  int precise;    /* no convolution by values at points: float sums with errors of 1e-7 instead of 2e-6 */
+  void *prepared; /* weights as dalign_tap_prepare leaves them there; not looked at without layers */
+  void *state;    /* what backward need not compute once more, placed by dalign_tap_state; NULL: nothing is kept */
+  const int64_t *state_at; /* (pairs,) */
+
+  /* Results; each may be NULL. Behind the lengths they are zero. */
+  void *value;     /* (pairs,) */
+  void *alignment; /* (pairs, n, m) A */
+  void *transport; /* (pairs, n, m) T */
+
+  /* Backward. A pair without an upstream gradient costs nothing. */
+  const void *grad_value;                      /* (pairs,), NULL: zeros */
+  const void *grad_alignment, *grad_transport; /* (pairs, n, m), NULL: zeros. Not looked at behind the lengths */
+  void *grad_x, *grad_y;                       /* (pairs, n, d), (pairs, m, d) */
+  void *grad_energy_x, *grad_energy_y;         /* (pairs, n, energy_d), (pairs, m, energy_d) */
+  double *partials;                            /* (groups, parameters) written by backward, read by reduce */
+} dalign_tap_args;
+
+/* Bytes of args->prepared; writes it, before any of the functions below. */
+size_t dalign_tap_prepared_f32(const dalign_tap_args *args);
+size_t dalign_tap_prepared_f64(const dalign_tap_args *args);
+dalign_status dalign_tap_prepare_f32(const dalign_tap_args *args);
+dalign_status dalign_tap_prepare_f64(const dalign_tap_args *args);
+
+/* Bytes of args->state, not more than budget; at (pairs,): where each pair's part is, -1 for those that do not fit in. */
+size_t dalign_tap_state_f32(const dalign_tap_args *args, size_t budget, int64_t *at);
+size_t dalign_tap_state_f64(const dalign_tap_args *args, size_t budget, int64_t *at);
+
+/* Pairs [begin, end). Equal bits for any ranges. */
+size_t dalign_tap_workspace_f32(const dalign_tap_args *args);
+size_t dalign_tap_workspace_f64(const dalign_tap_args *args);
+dalign_status dalign_tap_f32(const dalign_tap_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_tap_f64(const dalign_tap_args *args, int64_t begin, int64_t end, void *workspace);
+
+/* Groups [begin, end) of pairs, and how many there are; then, once all are done, the sums over them. */
+int64_t dalign_tap_groups_f32(const dalign_tap_args *args);
+int64_t dalign_tap_groups_f64(const dalign_tap_args *args);
+int64_t dalign_tap_parameters_f32(const dalign_tap_args *args);
+int64_t dalign_tap_parameters_f64(const dalign_tap_args *args);
+size_t dalign_tap_backward_workspace_f32(const dalign_tap_args *args);
+size_t dalign_tap_backward_workspace_f64(const dalign_tap_args *args);
+dalign_status dalign_tap_backward_f32(const dalign_tap_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_tap_backward_f64(const dalign_tap_args *args, int64_t begin, int64_t end, void *workspace);
+dalign_status dalign_tap_reduce_f32(const dalign_tap_args *args);
+dalign_status dalign_tap_reduce_f64(const dalign_tap_args *args);
+
 #ifdef __cplusplus
 }
 #endif

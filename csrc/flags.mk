@@ -1,7 +1,7 @@
 # What the C library is made of and how it is compiled: the one list that the Makefile includes and setup.py reads.
 # Plain "NAME = words" lines only. A kernel named here is csrc/NAME.c, compiled once per ISA level with -DDALIGN_ISA=LEVEL.
 
-KERNELS = cost softdtw dtw ddtw decode ctc dilate gdtw
+KERNELS = cost softdtw dtw ddtw decode ctc dilate gdtw tap
 
 C_FLAGS = -std=gnu11 -O3 -fPIC -fno-math-errno -ffp-contract=fast -fvisibility=hidden -Wall -Wextra -Icsrc
 

@@ -509,3 +509,71 @@ def _(
     shapes = (knot, (batch, y.shape[1]), edge, item, edge, edge, knot, knot)
     numbers = (phi.new_empty(shape if wanted else (0,)) for shape, wanted in zip(shapes, need[2:], strict=True))
     return _result(x, bool(need[0])), _result(y, bool(need[1])), *numbers
+
+
+# ---------------------------------------------------------------- tap
+
+
+def _tap_pairs(x: Tensor, x_of: Tensor | None) -> int:
+    return (x if x_of is None else x_of).shape[0]
+
+
+@_fake("tap")
+def _(
+    x: Tensor,
+    y: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    x_of: Tensor | None,
+    y_of: Tensor | None,
+    energy_x: Tensor | None,
+    energy_y: Tensor | None,
+    parameters: Tensor,
+    kernels: list[int],
+    channels: list[int],
+    energy_scale: float,
+    position_scale: float,
+    last_relu: bool,
+    precise: bool,
+    need_alignment: bool,
+    need_transport: bool,
+    keep_bytes: int,
+) -> tuple[Tensor, ...]:
+    pairs = _tap_pairs(x, x_of)
+    maps = (x.new_empty((pairs, x.shape[1], y.shape[1]) if need else (0,)) for need in (need_alignment, need_transport))
+    # The state depends on the lengths, which only the call itself knows.
+    size = torch.library.get_ctx().new_dynamic_size(min=0) if keep_bytes > 0 else 0
+    state = x.new_empty((size,), dtype=torch.uint8)
+    return x.new_empty((pairs,)), *maps, state, x.new_empty((pairs if keep_bytes > 0 else 0,), dtype=torch.int64)
+
+
+@_fake("tap_backward")
+def _(
+    x: Tensor,
+    y: Tensor,
+    x_lengths: Tensor | None,
+    y_lengths: Tensor | None,
+    x_of: Tensor | None,
+    y_of: Tensor | None,
+    energy_x: Tensor | None,
+    energy_y: Tensor | None,
+    parameters: Tensor,
+    kernels: list[int],
+    channels: list[int],
+    energy_scale: float,
+    position_scale: float,
+    last_relu: bool,
+    precise: bool,
+    state: Tensor,
+    state_at: Tensor,
+    grad_value: Tensor | None,
+    grad_alignment: Tensor | None,
+    grad_transport: Tensor | None,
+    need: list[int],
+) -> tuple[Tensor, ...]:
+    pairs = _tap_pairs(x, x_of)
+    frames = [
+        x.new_empty((0,)) if like is None or not wanted else x.new_empty((pairs, *like.shape[1:]))
+        for like, wanted in zip((x, y, energy_x, energy_y), need[:4], strict=True)
+    ]
+    return *frames, _result(parameters, bool(need[4]))

@@ -51,7 +51,22 @@
     (args, direction, begin, end, workspace))                                                                          \
   DECODE_KERNELS(K, R, T)                                                                                              \
   CTC_KERNELS(K, R, T)                                                                                                 \
-  GDTW_KERNELS(K, R, T)
+  GDTW_KERNELS(K, R, T)                                                                                                \
+  TAP_KERNELS(K, R, T)
+
+#define TAP_KERNELS(K, R, T)                                                                                       \
+  K(size_t, dalign_tap_prepared, R, T, (const dalign_tap_args *args), (args))                                      \
+  K(dalign_status, dalign_tap_prepare, R, T, (const dalign_tap_args *args), (args))                                \
+  K(size_t, dalign_tap_state, R, T, (const dalign_tap_args *args, size_t budget, int64_t *at), (args, budget, at)) \
+  K(size_t, dalign_tap_workspace, R, T, (const dalign_tap_args *args), (args))                                     \
+  K(dalign_status, dalign_tap, R, T, (const dalign_tap_args *args, int64_t begin, int64_t end, void *workspace),   \
+    (args, begin, end, workspace))                                                                                 \
+  K(int64_t, dalign_tap_groups, R, T, (const dalign_tap_args *args), (args))                                       \
+  K(int64_t, dalign_tap_parameters, R, T, (const dalign_tap_args *args), (args))                                   \
+  K(size_t, dalign_tap_backward_workspace, R, T, (const dalign_tap_args *args), (args))                            \
+  K(dalign_status, dalign_tap_backward, R, T,                                                                      \
+    (const dalign_tap_args *args, int64_t begin, int64_t end, void *workspace), (args, begin, end, workspace))     \
+  K(dalign_status, dalign_tap_reduce, R, T, (const dalign_tap_args *args), (args))
 
 #define GDTW_KERNELS(K, R, T)                                                                                      \
   K(size_t, dalign_gdtw_workspace, R, T, (const dalign_gdtw_args *args), (args))                                   \

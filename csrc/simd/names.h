@@ -15,4 +15,13 @@
 #define DALIGN_INLINE static inline __attribute__((always_inline, unused))
 #endif
 
+/* Before a loop of a known and small number of rounds, over an array that then lives in registers. */
+#if defined DALIGN_NO_INLINE
+#define DALIGN_UNROLL
+#elif defined __clang__
+#define DALIGN_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define DALIGN_UNROLL _Pragma("GCC unroll 32")
+#endif
+
 #endif

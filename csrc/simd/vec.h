@@ -1,7 +1,7 @@
 /* The vector layer: a lane type and the operations of scaled arithmetic, for the element type REAL (see real.h).
  * The only place, with dispatch.c, that knows instruction sets.
  *
- *   vec                    LANES numbers of type REAL
+ *   vec                    LANES numbers of type REAL; VEC_REGISTERS of them are at hand
  *   v_load v_loadu v_store v_storeu v_set1 v_zero, v_add v_sub v_mul v_div v_max v_min v_sqrt v_abs v_round
  *   v_fma(a, b, c)         a b + c, rounded once
  *   v_muladd(a, b, c)      a b + c, rounded once or twice, whichever is faster

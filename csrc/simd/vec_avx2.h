@@ -1,6 +1,8 @@
 /* AVX2 and FMA: 8 floats or 4 doubles. Exponents are read and written through the bits of the numbers. */
 #include <immintrin.h>
 
+#undef VEC_REGISTERS
+#define VEC_REGISTERS 16
 #undef VI
 #if DALIGN_F32
 #define LANES 8

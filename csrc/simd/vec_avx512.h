@@ -1,6 +1,8 @@
 /* AVX-512 (F, BW, DQ, VL): 16 floats or 8 doubles. */
 #include <immintrin.h>
 
+#undef VEC_REGISTERS
+#define VEC_REGISTERS 32
 #undef VI
 #undef V_MASK
 #undef V_SHUFFLE

@@ -1,5 +1,7 @@
 /* Portable: 16-byte vectors by the vector extensions of GCC and Clang, which any machine's compiler turns into what the
  * machine has. */
+#undef VEC_REGISTERS
+#define VEC_REGISTERS 16
 #undef VEC_INT
 #undef VEC_BIAS
 #undef VEC_DIGITS
