@@ -435,6 +435,12 @@ MISUSE = {
     "regularizer": ({"regularizer": ("p", 1.0)}, ValueError, r"regularizer must be .*p = 1"),
     "slopes": ({"slope_bounds": 2.0}, TypeError, r"slope_bounds must be a pair \(lo, hi\), got float"),
     "three slopes": ({"slope_bounds": (1.0, 2.0, 3.0)}, ValueError, r"slope_bounds must be a pair .* got 3 entries"),
+    "slopes in the wrong order": ({"slope_bounds": (2.0, 1)}, ValueError, r"slope_bounds .* lo <= hi, got \(2.0, 1\)"),
+    "bounds in the wrong order": (
+        {"band": (0.9, 0.1)},
+        ValueError,
+        r"band must be a pair .* lo <= hi, got \(0.9, 0.1\)",
+    ),
     "slope kind": ({"slope_bounds": ("low", 2.0)}, TypeError, r"slope_bounds must be a number or a tensor, got str"),
     "band kind": ({"band": "wide"}, TypeError, r"band must be a number, \('rk', R\) or .*got str"),
     "band": ({"band": -0.1}, ValueError, r"band must be >= 0, half a width .*got -0.1"),

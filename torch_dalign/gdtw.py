@@ -528,6 +528,8 @@ def _pair(value: object, name: str) -> tuple[Any, Any]:
         if side is not None:
             _gdtw_functions.series(side, name, *_free_shape(side))
     low, high = value
+    if isinstance(low, numbers.Real) and isinstance(high, numbers.Real) and low > high:
+        raise ValueError(f"{name} must be a pair (lo, hi) with lo <= hi, got ({low}, {high})")
     return low, None if isinstance(high, numbers.Real) and high == float("inf") else high
 
 
