@@ -483,6 +483,10 @@ def test_run_writes_tables_and_pictures_and_goes_on(tmp_path, made_music):
     ours = tables.mean(found["chroma", "base"], "gdtw")
     assert f"{ours[0]:.0f}/{ours[1]:.0f} (24/39)" in text
     assert "Table 3" in text
+    grid = found["chroma", "base"][0]["grid"]
+    best = min(grid, key=lambda weight: grid[weight]["validation"][0])
+    tuned = grid[best]["test"]
+    assert f"{tuned[0]:.0f}/{tuned[1]:.0f} (λ = {best})" in text
     assert "n_train 3 (60)" in text
     for name in ("alignments_1.png", "alignments_2.png", "training.png"):
         assert (tmp_path / name).stat().st_size > 10_000

@@ -113,14 +113,25 @@ def _summary(found: Entries) -> str:
         "## Table 1: every method with its own alignment\n\n"
         "(D): DTW, as for Soft-DTW, Along GT and DILATE; (G): GDTW, as for DecDTW, with the paper's λ: "
         + ", ".join(f"{WEIGHTS[kind]:g} for {KIND_NAMES[kind]}" for kind in KINDS)
-        + ".\n"
+        + ". The paper took them from its validation slices; the last column has what ours choose for base features.\n"
     )
-    rows = [
-        [KIND_NAMES[kind], *(_cell(found, kind, method, aligner) for _, method, aligner in columns)]
-        for kind in KINDS
-        if any(key[0] == kind for key in found)
-    ]
-    return f"{title}\n{_table(['features', *(name for name, _, _ in columns)], rows)}\n"
+    kinds = [kind for kind in KINDS if any(key[0] == kind for key in found)]
+    rows = [[KIND_NAMES[kind], *(_cell(found, kind, *of) for _, *of in columns), _tuned(found, kind)] for kind in kinds]
+    header = ["features", *(name for name, _, _ in columns), "Base (G), λ by validation"]
+    return f"{title}\n{_table(header, rows)}\n"
+
+
+def _tuned(found: Entries, kind: str) -> str:
+    """GDTW of base features with the lambda that is best on the validation slices."""
+    if (kind, "base") not in found:
+        return ""
+    cells = found[kind, "base"][0]["grid"]
+    weight = _best(cells)
+    return f"{_pair(cells[weight]['test'])} (λ = {weight})"
+
+
+def _best(grid: Mapping[str, Any]) -> str:
+    return min(grid, key=lambda weight: grid[weight]["validation"][0])
 
 
 def _crossed(found: Entries) -> list[str]:
@@ -145,7 +156,7 @@ def _weights(found: Entries) -> str:
         if base is None and learned is None:
             continue
         grid = base[0]["grid"] if base else {}
-        best = min(grid, key=lambda weight: grid[weight]["validation"][0]) if grid else None
+        best = _best(grid) if grid else None
         cells = [_bold(_pair(cell["test"]), weight == best) for weight, cell in grid.items()]
         value = ", ".join(f"{entry['weight']:.3f}" for entry in learned) if learned else ""
         rows.append([KIND_NAMES[kind], *cells, f"{WEIGHTS[kind]:g}", value])
@@ -177,7 +188,8 @@ def _trainings(found: Entries) -> str:
     if not rows:
         return ""
     header = ["features", "method", "epochs", "kept", "validation TimeErr: before, best, last", "CPU s"]
-    return f"## Training\n\nOf the first seed.\n\n{_table(header, rows)}\n"
+    note = "Of the first seed. Kept 0: no epoch was better on the validation slices than the untrained network.\n"
+    return f"## Training\n\n{note}\n{_table(header, rows)}\n"
 
 
 def _any(found: Entries, method: str) -> bool:
