@@ -125,7 +125,9 @@ def _courses(content: Content) -> Any:
         panel.spines[["top", "right"]].set_visible(False)
     panels[0, 0].set_ylabel("validation TimeErr, ms")
     handles = {handle.get_label(): handle for panel in panels[0] for handle in panel.get_lines()}
-    figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=2 * len(kinds), fontsize=8, frameon=False)
+    figure.legend(
+        handles=list(handles.values()), loc="outside lower center", ncols=2 * len(kinds), fontsize=8, frameon=False
+    )
     return figure
 
 
