@@ -368,7 +368,7 @@ typedef struct {
 
 static const gdtw_schedule gdtw_schedules[] = {
     [DALIGN_GDTW_FAST] = {49, 4096, 4096, 63, 63, 4, 64},
-    [DALIGN_GDTW_DEFAULT] = {49, 327680, 1280, 383, 255, 8, 24},
+    [DALIGN_GDTW_DEFAULT] = {49, 327680, 1280, 383, 191, 8, 24},
     [DALIGN_GDTW_THOROUGH] = {511, 1 << 21, 8191, 1023, 1023, 4, 64},
 };
 
