@@ -39,7 +39,7 @@ def draw(content: Content, data: Data, folder: Path) -> list[Path]:
     shown = {label: found[label] for label in SHOWN if label in found}
     chosen = pick(content, list(shown.values())[-1], data)
     written.append(_save(_routes(content, shown, chosen, data), folder / "routes.png", 120))
-    written.append(_save(_matches(content, shown, chosen[:2], data), folder / "matches.png", 110))
+    written.append(_save(_matches(content, shown, chosen[:2], data), folder / "matches.png", 85))
     return written
 
 
@@ -77,7 +77,7 @@ def _accuracy(content: Content, found: Mapping[str, tuple[str, str]], data: Data
         panel.axvline(tolerance, color="0.85", lw=0.8, zorder=0)
     panel.set(xlim=(0, limit), ylim=(0, 100), xlabel=f"largest error of a sequence, {data.unit}")
     panel.set_ylabel("sequences within it, %")
-    panel.legend(frameon=False, fontsize=8, loc="lower right")
+    panel.legend(frameon=False, fontsize=8, loc="upper left")
     panel.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -114,6 +114,7 @@ def _route(panel: Any, plane: Any, test: Pairs, number: int, matched: Doubles, c
     panel.plot(*query.T, "^", color=WRONG, ms=4)
     panel.plot(*matched.T, "o", color=colour, ms=3)
     panel.set_aspect("equal", adjustable="datalim")
+    panel.locator_params(nbins=5)
     panel.tick_params(labelsize=7)
     panel.spines[["top", "right"]].set_visible(False)
 
