@@ -47,9 +47,7 @@ class Scale:
 
 
 SCALES = {
-    "small": Scale(
-        Camera(48, 16.0), 160, 12, 50, 5, (24, 32, 64), 64, Contrast(400, 40, 3e-3), Tuning(4, 20, 1e-4, 2)
-    ),
+    "small": Scale(Camera(48, 16.0), 160, 12, 50, 5, (24, 32, 64), 64, Contrast(400, 40, 3e-3), Tuning(4, 20, 1e-4, 2)),
     # The paper's numbers of pairs, epochs and checks.
     "paper": Scale(
         Camera(96, 8.0), 4400, 800, 340, 5, (64, 128, 256), 64, Contrast(20_000, 96, 1e-3), Tuning(10, 10, 1e-4, 5)
