@@ -4,14 +4,15 @@
 #define tap_map FN(tap_map)
 #define tap_conv FN(tap_conv)
 
-/* Channels of a pixel lie together: pixel (i, j), counted without the frame, begins at at + (i + pad) row + (j + pad) step. */
+/* Channels of a pixel lie together: pixel (i, j), counted without the frame, begins at at + (i + pad) row + (j + pad) step.
+ * A window has room for some rows alone, a power of two, that come round again: there (i + pad) & turn takes i + pad's place. */
 typedef struct {
   REAL *at;
-  int64_t row, step, pad;
+  int64_t row, step, pad, turn; /* turn -1: all rows are there */
 } tap_map;
 
 static REAL *FN(pixel_)(const tap_map *map, int64_t i, int64_t j) {
-  return map->at + (i + map->pad) * map->row + (j + map->pad) * map->step;
+  return map->at + ((i + map->pad) & map->turn) * map->row + (j + map->pad) * map->step;
 }
 
 /* Numbers of a row of channels: whole pairs of vectors. */
@@ -21,8 +22,12 @@ static void FN(clear_)(REAL *numbers, int64_t count) {
   if (count > 0) memset(numbers, 0, (size_t)count * sizeof(REAL));
 }
 
-/* Zeros all around the n by m pixels. */
+/* Zeros all around the n by m pixels; in a window everywhere. */
 static void FN(clear_frame_)(const tap_map *map, const tap_grid *g) {
+  if (map->turn >= 0) {
+    FN(clear_)(map->at, (map->turn + 1) * map->row);
+    return;
+  }
   FN(clear_)(map->at, g->pad * map->row);
   for (int64_t i = 0; i < g->n; i++) {
     FN(clear_)(map->at + (i + g->pad) * map->row, g->pad * map->step);

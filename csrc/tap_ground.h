@@ -5,7 +5,7 @@
 /* A ground's map for the lengths of a pair. */
 static tap_map FN(ground_map_)(const tap_slot *s, REAL *numbers) {
   tap_map map = s->map[1];
-  map.at = numbers;
+  map.at = numbers, map.turn = -1;
   return map;
 }
 
@@ -67,8 +67,8 @@ static void FN(settle_sums_)(tap_worker *w) {
   const tap_layer *layer = &w->plan.layer[0];
   if (!g->sums_n) return;
   const tap_grid grid = tap_grid_of(&w->plan, g->sums_n, g->sums_m);
-  const tap_map position = {g->position, grid.columns, 1, grid.pad};
-  const tap_map sums = {g->sums, grid.columns * w->sums[0].wide, w->sums[0].wide, grid.pad};
+  const tap_map position = {g->position, grid.columns, 1, grid.pad, -1};
+  const tap_map sums = {g->sums, grid.columns * w->sums[0].wide, w->sums[0].wide, grid.pad, -1};
   FN(add_weight_sums_)(&w->sums[0], layer->kernel * layer->kernel, &position, layer->kernel, 1, &sums, grid.m, 0,
                        grid.n);
   g->sums_n = g->sums_m = 0;

@@ -20,6 +20,7 @@ typedef struct {
   const dalign_tap_args *args;
   int layers, last;
   tap_layer layer[DALIGN_TAP_LAYERS];
+  int windows;        /* whether maps around the only layer by points are windows on rows */
   int64_t pad;        /* frame of zeros around every map: half of the largest kernel */
   int64_t parameters; /* weights and biases of all layers */
 } tap_plan;
@@ -43,6 +44,7 @@ static tap_plan tap_plan_of(const dalign_tap_args *a, int is_float) {
     p.parameters += out * (in * kernel * kernel + 1);
     in = out;
   }
+  p.windows = p.layers == 3 && p.layer[1].winograd;
   return p;
 }
 
@@ -52,6 +54,24 @@ static tap_grid tap_grid_of(const tap_plan *p, int64_t n, int64_t m) {
   g.rows = TAP_TILE * g.down + 2 * p->pad;
   g.columns = TAP_TILE * g.across + 2 * p->pad;
   return g;
+}
+
+/* Rows of a map of which only those around a block of tiles are looked at: a power of two, or all. */
+static int64_t tap_window(const tap_grid *g, int64_t across) {
+  const int64_t need = TAP_TILE * ((TAP_BLOCK + across - 2) / across + 1) + 8;
+  int64_t rows = 16;
+  while (rows < need) rows *= 2;
+  return rows < g->rows ? rows : g->rows;
+}
+
+/* Pixels for such a map of this pair or of one with fewer columns, whose window may have more rows. */
+static int64_t tap_window_room(const tap_grid *g) {
+  int64_t room = 0;
+  for (int64_t across = 1; across <= g->across; across++) {
+    const int64_t pixels = tap_window(g, across) * (TAP_TILE * across + 2 * g->pad);
+    room = pixels > room ? pixels : room;
+  }
+  return room;
 }
 
 static int64_t tap_x_of(const dalign_tap_args *a, int64_t pair) { return a->x_of ? a->x_of[pair] : pair; }

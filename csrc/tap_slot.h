@@ -15,7 +15,8 @@ typedef struct {
   REAL *back[2];               /* gradients of the maps behind and before a layer */
   tap_map last;                /* of the last layer's output: one channel */
   REAL *slope, *energy_slope;  /* dD, dE: planes; the latter NULL where E is D */
-  int64_t drawn;               /* rows of map 1 that are there */
+  int64_t turn;                /* of map 1 and of gradients, where they are windows */
+  int64_t drawn;               /* rows of map 1 that are there, or were */
   int64_t made, cleared, used; /* while a layer goes over tiles: rows before it and behind it that are dealt with */
 } tap_slot;
 
@@ -46,9 +47,19 @@ typedef struct {
 /* ------------------------------------------------------------------------------------------------ memory */
 
 static tap_map FN(take_map_)(dalign_arena *a, const tap_grid *g, int64_t step) {
-  tap_map map = {.row = g->columns * step, .step = step, .pad = g->pad};
+  tap_map map = {.row = g->columns * step, .step = step, .pad = g->pad, .turn = -1};
   map.at = FN(take_numbers_)(a, g->rows * map.row);
   return map;
+}
+
+/* Of a window's turn; -1 where all rows have room. */
+static int64_t FN(turn_of_)(const tap_plan *p, const tap_grid *g) {
+  const int64_t rows = tap_window(g, g->across);
+  return p->windows && rows < g->rows ? rows - 1 : -1;
+}
+
+static REAL *FN(take_window_)(dalign_arena *a, const tap_plan *p, const tap_grid *g, int64_t step) {
+  return FN(take_numbers_)(a, (p->windows ? tap_window_room(g) : g->rows * g->columns) * step);
 }
 
 /* What the way back needs of the way there and would not get cheaply: planes, and maps behind the second layer on. */
@@ -70,11 +81,13 @@ static void FN(cut_scratch_)(tap_slot *s, const tap_plan *p, int back, dalign_ar
   s->energy_slope = back && p->args->energy_d ? FN(take_numbers_)(a, g->n * s->planes.row) : NULL;
   if (!p->layers) return;
   s->map[0] = FN(take_map_)(a, g, 1), s->position = FN(take_map_)(a, g, 1);
-  s->map[1] = FN(take_map_)(a, g, FN(channels_)(p->layer[1].in));
+  const int64_t step = FN(channels_)(p->layer[1].in);
+  s->turn = FN(turn_of_)(p, g);
+  s->map[1] = (tap_map){FN(take_window_)(a, p, g, step), g->columns * step, step, g->pad, s->turn};
   if (!back) return;
   for (int l = 1; l < p->layers; l++) widest = p->layer[l].in > widest ? p->layer[l].in : widest;
   s->last = FN(take_map_)(a, g, 1);
-  for (int k = 0; k < 2; k++) s->back[k] = FN(take_numbers_)(a, g->rows * g->columns * FN(channels_)(widest));
+  for (int k = 0; k < 2; k++) s->back[k] = FN(take_window_)(a, p, g, FN(channels_)(widest));
 }
 
 static size_t FN(slot_bytes_)(const tap_plan *p, int back, int64_t n, int64_t m) {
@@ -101,6 +114,7 @@ static void FN(cut_ground_)(FN(tap_ground) * g, const tap_plan *p, int back, dal
 static tap_map FN(gradient_of_)(const tap_slot *s, int l) {
   tap_map map = s->map[l];
   map.at = s->back[l % 2];
+  map.turn = s->turn;
   return map;
 }
 

@@ -36,15 +36,21 @@ static int64_t FN(tile_step_)(const tap_worker *w, int l) {
   return t->wide_in > t->wide_out ? t->wide_in : t->wide_out;
 }
 
+/* Rows of a tile whose first pixel is (i, j). */
+static void FN(tile_rows_)(const tap_map *map, int64_t i, int64_t j, int count, REAL **rows) {
+  for (int r = 0; r < count; r++) rows[r] = FN(pixel_)(map, i + r, j);
+}
+
 /* Neighbours share four columns. */
 static void FN(transform_inputs_)(const tap_worker *w, const tap_block *b, int l, int64_t first, int64_t step) {
   vec columns[2][TAP_POINTS][TAP_TILE];
   int old = 0;
   for (int t = 0; t < b->count; t++) {
     const tap_map *map = &w->slot[b->slot[t]].map[l];
-    const REAL *in = FN(pixel_)(map, b->i[t] - TAP_TAPS / 2, b->j[t] - TAP_TAPS / 2) + first;
-    if (!FN(is_right_neighbour_)(b, t)) FN(transform_columns_)(in, map->row, map->step, columns[old]);
-    FN(transform_columns_)(in + TAP_TILE * map->step, map->row, map->step, columns[!old]);
+    REAL *rows[TAP_POINTS];
+    FN(tile_rows_)(map, b->i[t] - TAP_TAPS / 2, b->j[t] - TAP_TAPS / 2, TAP_POINTS, rows);
+    if (!FN(is_right_neighbour_)(b, t)) FN(transform_columns_)(rows, first, map->step, columns[old]);
+    FN(transform_columns_)(rows, first + TAP_TILE * map->step, map->step, columns[!old]);
     FN(transform_rows_)(columns[old], columns[!old], w->tiles + t * step + first, FN(frequency_)(step));
     old = !old;
   }
@@ -82,6 +88,11 @@ static void FN(convolve_block_of_tiles_)(const tap_worker *w, const tap_block *b
  * A block of tiles needs rows before it and finishes rows behind it. Layers at the ends do those rows then, while they are
  * in the cache. */
 
+/* Rows with their frame. */
+static void FN(clear_rows_)(const tap_map *map, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; i++) FN(clear_)(FN(pixel_)(map, i, -map->pad), map->row);
+}
+
 /* The last tile of a pair that has one in the block. */
 static int FN(last_tile_)(const tap_block *b, int slot) {
   int t = b->count - 1;
@@ -98,10 +109,11 @@ static int64_t FN(rows_done_)(const tap_worker *w, const tap_block *b, int slot)
 /* Rows of map 1 that the block's inputs reach. */
 static void FN(draw_rows_)(const tap_worker *w, const tap_block *b, int slot) {
   tap_slot *s = &w->slot[slot];
-  const int64_t end = tap_smaller(b->i[FN(last_tile_)(b, slot)] + TAP_TILE + TAP_TAPS / 2, s->grid.n);
-  if (end <= s->drawn) return;
-  FN(convolve_first_layer_)(w, s, s->drawn, end);
-  s->drawn = end;
+  const int64_t below = b->i[FN(last_tile_)(b, slot)] + TAP_TILE + TAP_TAPS / 2, end = tap_smaller(below, s->grid.n);
+  if (below <= s->drawn) return;
+  if (end > s->drawn) FN(convolve_first_layer_)(w, s, s->drawn, end);
+  if (s->turn >= 0) FN(clear_rows_)(&s->map[1], s->drawn > end ? s->drawn : end, below);
+  s->drawn = below;
 }
 
 static void FN(use_rows_)(const tap_worker *w, const tap_block *b, int slot) {
@@ -134,9 +146,10 @@ static void FN(block_of_tiles_back_)(tap_worker *w, const tap_block *b, int l) {
   for (int64_t first = 0; first < t->wide_in; first += LANES) FN(transform_inputs_)(w, b, l, first, step);
   for (int k = 0; k < b->count; k++) {
     const tap_map from = FN(gradient_of_)(&w->slot[b->slot[k]], l + 1);
+    REAL *rows[TAP_TILE];
+    FN(tile_rows_)(&from, b->i[k], b->j[k], TAP_TILE, rows);
     for (int64_t first = 0; first < t->wide_out; first += LANES)
-      FN(output_tile_back_)(FN(pixel_)(&from, b->i[k], b->j[k]) + first, from.row, from.step,
-                            w->tiles_back + k * step + first, frequency);
+      FN(output_tile_back_)(rows, first, from.step, w->tiles_back + k * step + first, frequency);
   }
   for (int f = 0; f < TAP_FREQUENCIES; f++) {
     REAL *values = w->tiles + f * frequency, *slopes = w->tiles_back + f * frequency;
@@ -146,9 +159,10 @@ static void FN(block_of_tiles_back_)(tap_worker *w, const tap_block *b, int l) {
   FN(count_added_)(sums, b->count);
   for (int k = 0; k < b->count; k++) {
     const tap_map to = FN(gradient_of_)(&w->slot[b->slot[k]], l);
-    REAL *at = FN(pixel_)(&to, b->i[k] - TAP_TAPS / 2, b->j[k] - TAP_TAPS / 2);
+    REAL *rows[TAP_POINTS];
+    FN(tile_rows_)(&to, b->i[k] - TAP_TAPS / 2, b->j[k] - TAP_TAPS / 2, TAP_POINTS, rows);
     for (int64_t first = 0; first < t->wide_in; first += LANES)
-      FN(add_input_tile_)(w->tiles_back + k * step + first, frequency, at + first, to.row, to.step);
+      FN(add_input_tile_)(w->tiles_back + k * step + first, frequency, rows, first, to.step);
   }
 }
 
@@ -161,19 +175,22 @@ static void FN(make_rows_back_)(tap_worker *w, const tap_block *b, int l, int sl
   if (end > s->made) {
     if (l + 1 == w->plan.last) FN(last_layer_back_)(w, s, s->made, end);
     FN(add_bias_sums_)(&w->sums[l], &from, s->grid.m, s->made, end);
+    if (s->turn >= 0) FN(clear_rows_)(&from, end, below);
     s->made = end;
   }
   const int64_t cleared = tap_smaller(below + TAP_TAPS / 2, s->grid.rows - to.pad);
-  FN(clear_)(FN(pixel_)(&to, s->cleared, -to.pad), (cleared - s->cleared) * to.row);
+  FN(clear_rows_)(&to, s->cleared, cleared);
   s->cleared = cleared;
 }
 
 /* Outside of the pair the map is zero, so its gradient becomes zero there too. */
 static void FN(mask_rows_)(const tap_map *gradient, const tap_map *map, int64_t begin, int64_t end) {
-  REAL *at = FN(pixel_)(gradient, begin, -map->pad);
-  const REAL *mask = FN(pixel_)(map, begin, -map->pad);
-  for (int64_t k = 0; k < (end - begin) * map->row; k += LANES)
-    v_storeu(at + k, v_keep_below(v_loadu(at + k), v_zero(), v_loadu(mask + k)));
+  for (int64_t i = begin; i < end; i++) {
+    REAL *row = FN(pixel_)(gradient, i, -map->pad);
+    const REAL *mask = FN(pixel_)(map, i, -map->pad);
+    for (int64_t k = 0; k < map->row; k += LANES)
+      v_storeu(row + k, v_keep_below(v_loadu(row + k), v_zero(), v_loadu(mask + k)));
+  }
 }
 
 /* Rows to which no tile will add any more. */
@@ -196,6 +213,10 @@ static void FN(tiles_back_)(tap_worker *w, int l) {
     tap_slot *s = &w->slot[k];
     const tap_map from = FN(gradient_of_)(s, l + 1);
     if (l + 1 == w->plan.last) FN(clear_frame_)(&from, &s->grid);
+    if (s->turn >= 0) {
+      FN(clear_frame_)(&s->map[1], &s->grid);
+      s->drawn = 0;
+    }
     s->made = 0, s->used = s->cleared = -w->plan.pad;
   }
   while (FN(next_block_)(w, &b)) {

@@ -91,12 +91,12 @@ DALIGN_INLINE void FN(from_points_back_)(const vec *y, vec *m) {
 
 static int64_t FN(frequency_)(int64_t step) { return TAP_BLOCK * step + 16; }
 
-/* Columns [first, first + 4) of an input tile, transformed along the column. */
-DALIGN_INLINE void FN(transform_columns_)(const REAL *in, int64_t row, int64_t step, vec to[TAP_POINTS][TAP_TILE]) {
+/* Four columns of an input tile, whose rows lie anywhere, transformed along the column. */
+DALIGN_INLINE void FN(transform_columns_)(REAL *const *in, int64_t at, int64_t step, vec to[TAP_POINTS][TAP_TILE]) {
   for (int c = 0; c < TAP_TILE; c++) {
     vec line[TAP_POINTS], points[TAP_POINTS];
     DALIGN_UNROLL
-    for (int r = 0; r < TAP_POINTS; r++) line[r] = v_loadu(in + r * row + c * step);
+    for (int r = 0; r < TAP_POINTS; r++) line[r] = v_loadu(in[r] + at + c * step);
     FN(to_points_)(line, points);
     DALIGN_UNROLL
     for (int r = 0; r < TAP_POINTS; r++) to[r][c] = points[r];
@@ -116,7 +116,8 @@ DALIGN_INLINE void FN(transform_rows_)(vec left[TAP_POINTS][TAP_TILE], vec right
 }
 
 /* The adjoint of both, added to the inputs' gradients. */
-DALIGN_INLINE void FN(add_input_tile_)(const REAL *tile, int64_t frequency, REAL *in, int64_t row, int64_t step) {
+DALIGN_INLINE void FN(add_input_tile_)(const REAL *tile, int64_t frequency, REAL *const *in, int64_t first,
+                                       int64_t step) {
   vec half[TAP_POINTS][TAP_POINTS];
   for (int c = 0; c < TAP_POINTS; c++) {
     vec points[TAP_POINTS], line[TAP_POINTS];
@@ -131,7 +132,7 @@ DALIGN_INLINE void FN(add_input_tile_)(const REAL *tile, int64_t frequency, REAL
     FN(to_points_back_)(half[r], line);
     DALIGN_UNROLL
     for (int c = 0; c < TAP_POINTS; c++) {
-      REAL *at = in + r * row + c * step;
+      REAL *at = in[r] + first + c * step;
       v_storeu(at, v_add(v_loadu(at), line[c]));
     }
   }
@@ -151,12 +152,12 @@ DALIGN_INLINE void FN(output_tile_)(const REAL *tile, int64_t frequency, vec out
   for (int r = 0; r < TAP_TILE; r++) FN(from_points_)(half[r], out[r]);
 }
 
-DALIGN_INLINE void FN(output_tile_back_)(const REAL *out, int64_t row, int64_t step, REAL *tile, int64_t frequency) {
+DALIGN_INLINE void FN(output_tile_back_)(REAL *const *out, int64_t first, int64_t step, REAL *tile, int64_t frequency) {
   vec half[TAP_POINTS][TAP_TILE];
   for (int c = 0; c < TAP_TILE; c++) {
     vec line[TAP_TILE], points[TAP_POINTS];
     DALIGN_UNROLL
-    for (int r = 0; r < TAP_TILE; r++) line[r] = v_loadu(out + r * row + c * step);
+    for (int r = 0; r < TAP_TILE; r++) line[r] = v_loadu(out[r] + first + c * step);
     FN(from_points_back_)(line, points);
     DALIGN_UNROLL
     for (int r = 0; r < TAP_POINTS; r++) half[r][c] = points[r];
