@@ -33,6 +33,9 @@ typedef struct {
 static int64_t tap_up(int64_t count, int64_t step) { return (count + step - 1) / step * step; }
 static int64_t tap_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
+/* Numbers between two points of a block of tiles (tap_winograd.h), for tiles of `step` numbers. */
+static int64_t tap_frequency(int64_t step) { return TAP_BLOCK * step + 16; }
+
 static tap_plan tap_plan_of(const dalign_tap_args *a, int is_float) {
   tap_plan p = {.args = a, .layers = a->layers, .last = a->layers - 1, .pad = 2};
   int64_t in = 2;

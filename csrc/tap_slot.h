@@ -159,11 +159,9 @@ static void FN(cut_worker_)(tap_worker *w, const dalign_tap_args *args, int back
   w->upstream = FN(take_numbers_)(a, FN(plane_row_)(args->m));
   w->cost_slope = dalign_arena_take(a, back ? sizeof(double) * (size_t)args->m : 0);
   w->products = FN(take_numbers_)(a, p->layers ? longest.columns * taps : 0);
-#if DALIGN_F32
-  w->tiles = FN(take_numbers_)(a, winograd ? 64 * FN(frequency_)(wide) : 0);
-  w->tiles_back = FN(take_numbers_)(a, winograd && back ? 64 * FN(frequency_)(wide) : 0);
+  w->tiles = FN(take_numbers_)(a, winograd ? 64 * tap_frequency(wide) : 0);
+  w->tiles_back = FN(take_numbers_)(a, winograd && back ? 64 * tap_frequency(wide) : 0);
   w->copy = FN(take_numbers_)(a, winograd ? TAP_MOST_PIXELS * wide : 0);
-#endif
   w->slot_memory = dalign_arena_take(a, FN(slots_bytes_)(p, back));
 }
 

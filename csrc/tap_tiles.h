@@ -51,7 +51,7 @@ static void FN(transform_inputs_)(const tap_worker *w, const tap_block *b, int l
     FN(tile_rows_)(map, b->i[t] - TAP_TAPS / 2, b->j[t] - TAP_TAPS / 2, TAP_POINTS, rows);
     if (!FN(is_right_neighbour_)(b, t)) FN(transform_columns_)(rows, first, map->step, columns[old]);
     FN(transform_columns_)(rows, first + TAP_TILE * map->step, map->step, columns[!old]);
-    FN(transform_rows_)(columns[old], columns[!old], w->tiles + t * step + first, FN(frequency_)(step));
+    FN(transform_rows_)(columns[old], columns[!old], w->tiles + t * step + first, tap_frequency(step));
     old = !old;
   }
 }
@@ -70,7 +70,7 @@ DALIGN_INLINE void FN(put_outputs_)(const tap_slot *s, int l, int64_t i, int64_t
 
 static void FN(convolve_block_of_tiles_)(const tap_worker *w, const tap_block *b, int l) {
   const FN(tap_weights) *t = &w->weights[l];
-  const int64_t in = w->plan.layer[l].in, step = FN(tile_step_)(w, l), frequency = FN(frequency_)(step);
+  const int64_t in = w->plan.layer[l].in, step = FN(tile_step_)(w, l), frequency = tap_frequency(step);
   for (int64_t first = 0; first < t->wide_in; first += LANES) FN(transform_inputs_)(w, b, l, first, step);
   for (int f = 0; f < TAP_FREQUENCIES; f++)
     FN(multiply_at_)(w->tiles + f * frequency, step, t->spectrum + f * in * t->wide_out, in, t->wide_out, w->copy,
@@ -142,7 +142,7 @@ static void FN(block_of_tiles_back_)(tap_worker *w, const tap_block *b, int l) {
   const FN(tap_weights) *t = &w->weights[l];
   FN(tap_sums) *sums = &w->sums[l];
   const int64_t in = w->plan.layer[l].in, out = w->plan.layer[l].out;
-  const int64_t step = FN(tile_step_)(w, l), frequency = FN(frequency_)(step);
+  const int64_t step = FN(tile_step_)(w, l), frequency = tap_frequency(step);
   for (int64_t first = 0; first < t->wide_in; first += LANES) FN(transform_inputs_)(w, b, l, first, step);
   for (int k = 0; k < b->count; k++) {
     const tap_map from = FN(gradient_of_)(&w->slot[b->slot[k]], l + 1);

@@ -89,8 +89,6 @@ DALIGN_INLINE void FN(from_points_back_)(const vec *y, vec *m) {
  * Values of a block of tiles at the 64 points lie as (point, tile, channel); an odd number of cache lines lies between two
  * points, so that those of one tile spread over the cache. */
 
-static int64_t FN(frequency_)(int64_t step) { return TAP_BLOCK * step + 16; }
-
 /* Four columns of an input tile, whose rows lie anywhere, transformed along the column. */
 DALIGN_INLINE void FN(transform_columns_)(REAL *const *in, int64_t at, int64_t step, vec to[TAP_POINTS][TAP_TILE]) {
   for (int c = 0; c < TAP_TILE; c++) {
